@@ -1,0 +1,300 @@
+"""random_distance (report eq. 2): how far the spectra of a model's weights are from those of shuffled weights.
+
+For a linear weight, and for each kernel offset of a convolution, take the eigenvalues of W^T W; pool the offsets, sort,
+divide by the sum; compare rank by rank with the same matrices after a random permutation of their entries. The Jensen-
+Shannon divergence is the report's eq. 2; its square root is WeightWatcher's `rand_distance`, the tool the report used.
+Both come from one pass. Letters: P permutations, S slices of a layer, r x c a slice, E = S * min(r, c) eigenvalues.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from twore.metrics.divergence import LN2, js_rows
+from twore.metrics.layers import KINDS, Weights, kind_of, spectral_weights
+from twore.metrics.registry import register
+
+MIN_EVALS = 8  # eigenvalues a layer needs to count; WeightWatcher 0.7.7
+PERMUTATIONS = 10  # our choice: one permutation moves the value of a small network by some 5 %
+CHUNK = 2**22  # entries decomposed at once: 32 MiB of float64, our choice
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralDistance:
+    """One kind of random distance of one set of weights; `float()` gives its value.
+
+    kind         "distance" (sqrt of nats, at most 0.8326) or "divergence" (nats, at most ln 2)
+    value        mean over counted layers, averaged over permutations; NaN when every layer that could count is all zero
+    stderr       standard error of `value` over the permutations; NaN for one
+    noise_floor  the same mean between one permuted copy and the next, what weights without structure would give;
+                 NaN for one permutation
+    permutations P
+    layers       DataFrame[name, kind, shape, evals, value, stderr, noise_floor, counted]; an all-zero layer has no
+                 spectrum: its numbers are NaN and it is not counted
+    """
+
+    kind: str
+    value: float
+    stderr: float
+    noise_floor: float
+    permutations: int
+    layers: pd.DataFrame
+
+    def __float__(self) -> float:
+        return self.value
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralDistances:
+    """Both kinds from the same permutations."""
+
+    distance: SpectralDistance
+    divergence: SpectralDistance
+
+
+@register(
+    "random_distance",
+    takes="weights",
+    unit="sqrt(nats)",
+    low=0.0,
+    high=math.sqrt(LN2),
+    better="high",
+    source="report eq. 2 in WeightWatcher's convention (rand_distance): square root of the JS divergence",
+    cost="P + 1 symmetric eigenvalue problems a weight matrix; no data",
+)
+def random_distance(
+    model_or_mapping: Weights,
+    *,
+    kind: str = "distance",
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    min_evals: int = MIN_EVALS,
+    kinds: Iterable[str] = KINDS,
+    layers: Iterable[str] | None = None,
+    device: torch.device | str | None = None,
+) -> SpectralDistance:
+    """Distance of the weights' spectra from random: 0 for none, at most sqrt(ln 2) ("distance") or ln 2 ("divergence").
+
+    Larger means further from random; unchanged by scaling a layer or reordering its rows or columns. It is not 0 for
+    random weights of finite size: compare with `noise_floor`.
+    A permutation is fixed by the seed, the layer's name and shape, and the permutation's number: all checkpoints of a
+    trajectory see the same ones, on any device (pass the bare model: a wrapper's prefix changes the names).
+
+    kind: "distance" (default) or "divergence"; `spectral_distances` gives both at the same cost.
+    min_evals: a layer counts when it has at least so many eigenvalues, a convolution's slices pooled.
+    kinds, layers: as `spectral_weights`. device: where to compute, in float64; default: where each weight is.
+    ValueError for NaN or inf, for unknown options, and when no layer is large enough to count.
+
+    >>> random_distance({"w": torch.eye(16)}).value > 0.3  # shuffled ones pile up in some columns
+    True
+    """
+    if kind not in ("distance", "divergence"):
+        raise ValueError(f"kind is 'distance' or 'divergence': got {kind!r}")
+    both = spectral_distances(
+        model_or_mapping,
+        permutations=permutations,
+        seed=seed,
+        min_evals=min_evals,
+        kinds=kinds,
+        layers=layers,
+        device=device,
+    )
+    return both.distance if kind == "distance" else both.divergence
+
+
+@register(
+    "random_divergence",
+    takes="weights",
+    unit="nats",
+    low=0.0,
+    high=LN2,
+    better="high",
+    source="report eq. 2 as printed: JS divergence",
+    cost="as random_distance; both from one pass with spectral_distances",
+)
+def random_divergence(
+    model_or_mapping: Weights,
+    *,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    min_evals: int = MIN_EVALS,
+    kinds: Iterable[str] = KINDS,
+    layers: Iterable[str] | None = None,
+    device: torch.device | str | None = None,
+) -> SpectralDistance:
+    """`random_distance` with kind="divergence": mean JS divergence over layers in nats, 0 to ln 2."""
+    return spectral_distances(
+        model_or_mapping,
+        permutations=permutations,
+        seed=seed,
+        min_evals=min_evals,
+        kinds=kinds,
+        layers=layers,
+        device=device,
+    ).divergence
+
+
+@torch.no_grad()
+def spectral_distances(
+    model_or_mapping: Weights,
+    *,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    min_evals: int = MIN_EVALS,
+    kinds: Iterable[str] = KINDS,
+    layers: Iterable[str] | None = None,
+    device: torch.device | str | None = None,
+) -> SpectralDistances:
+    """Distance and divergence of the same weights and permutations, from one pass. Options as `random_distance`."""
+    for option, number in {"permutations": permutations, "min_evals": min_evals}.items():
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+            raise ValueError(f"{option} is a whole number, at least 1: got {number!r}")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise ValueError(f"seed is a whole number: got {seed!r}")
+    weights = spectral_weights(model_or_mapping, kinds=kinds, layers=layers)
+    evals = {name: _count(weight) for name, weight in weights.items()}
+    if max(evals.values()) < min_evals:
+        raise ValueError(
+            f"no layer has min_evals={min_evals} eigenvalues (the largest has {max(evals.values())}): lower min_evals"
+        )
+    table = pd.DataFrame(
+        {
+            "name": list(weights),
+            "kind": [kind_of(weight) for weight in weights.values()],
+            "shape": [tuple(weight.shape) for weight in weights.values()],
+            "evals": list(evals.values()),
+        }
+    )
+    measured = [_measure(name, weight, permutations, seed, device) for name, weight in weights.items()]
+    to_random = np.stack([js for js, _ in measured])  # (layers, P)
+    between_random = np.stack([js for _, js in measured])  # (layers, P - 1)
+    counted = (table["evals"].to_numpy() >= min_evals) & np.isfinite(to_random).all(axis=1)
+    return SpectralDistances(
+        distance=_summary("distance", table, counted, np.sqrt(to_random), np.sqrt(between_random)),
+        divergence=_summary("divergence", table, counted, to_random, between_random),
+    )
+
+
+@torch.no_grad()
+def eigenvalues(weight: Tensor, *, device: torch.device | str | None = None) -> Tensor:
+    """Eigenvalues of W^T W (squared singular values) of a weight, its slices pooled, ascending, float64, >= 0. -> (E,)
+
+    (out, in) is one slice; (out, in, ...) has one for each kernel offset. ValueError for NaN or inf.
+
+    >>> eigenvalues(torch.diag(torch.tensor([3.0, 1.0, 2.0]))).tolist()
+    [1.0, 4.0, 9.0]
+    """
+    slices, scale = _slices("weight", weight)
+    where = _compute_device(weight, device)
+    return _pooled(slices[None], scale or 1.0, where)[0] * (scale or 1.0) ** 2
+
+
+def permuted_slices(slices: np.ndarray, *, seed: int, name: str, number: int) -> np.ndarray:
+    """A copy of a layer's slices with the entries of each slice shuffled within it. (S, r, c) -> (S, r, c)
+
+    The shuffle depends on seed, name, number and shape only, never on the values or on other layers.
+    """
+    identity = f"{seed}|{name}|{'x'.join(map(str, slices.shape))}|{number}"
+    key = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:16], "big")
+    copy = slices.reshape(slices.shape[0], -1).copy()
+    generator = np.random.Generator(np.random.PCG64(key))
+    for row in copy:
+        generator.shuffle(row)
+    return copy.reshape(slices.shape)
+
+
+def _measure(
+    name: str, weight: Tensor, permutations: int, seed: int, device: torch.device | str | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """JS divergences in nats of one layer: to each permuted copy (P,), and from each copy to the next (P - 1,)."""
+    slices, scale = _slices(name, weight)
+    if scale == 0.0:  # no spectrum to speak of; an empty layer too
+        return np.full(permutations, np.nan), np.full(permutations - 1, np.nan)
+    where = _compute_device(weight, device)
+    own = _normalised(_pooled(slices[None], scale, where))  # (1, E)
+    step = max(1, CHUNK // slices.size)
+    shuffled = []
+    for start in range(0, permutations, step):
+        numbers = range(start, min(start + step, permutations))
+        stack = np.stack([permuted_slices(slices, seed=seed, name=name, number=k) for k in numbers])
+        shuffled.append(_normalised(_pooled(stack, scale, where)))
+    random = torch.cat(shuffled)  # (P, E)
+    return js_rows(own, random).cpu().numpy(), js_rows(random[:-1], random[1:]).cpu().numpy()
+
+
+def _slices(name: str, weight: Tensor) -> tuple[np.ndarray, float]:
+    """A weight as (S, out, in) in float32 or float64 on the CPU, and its largest magnitude (0 when empty)."""
+    dense = weight.detach()
+    if dense.is_complex():
+        raise ValueError(f"the weight {name} is complex: spectra are taken of real weights")
+    if dense.layout is not torch.strided:
+        dense = dense.to_dense()
+    if dense.dtype not in (torch.float32, torch.float64):
+        dense = dense.to(torch.float32 if dense.is_floating_point() else torch.float64)
+    if not bool(dense.isfinite().all()):
+        raise ValueError(f"the weight {name} holds NaN or inf: the run diverged, or the file is damaged")
+    matrices = dense[..., None].flatten(2).permute(2, 0, 1)  # (out, in, ...) -> (S, out, in)
+    scale = float(dense.abs().max()) if dense.numel() else 0.0
+    return np.ascontiguousarray(matrices.cpu().numpy()), scale
+
+
+def _pooled(stack: np.ndarray, scale: float, device: torch.device) -> Tensor:
+    """Pooled eigenvalues of W^T W / scale^2, ascending, clipped at 0 against rounding. (P, S, r, c) -> (P, E)"""
+    copies, slices, rows, columns = stack.shape
+    matrices = torch.from_numpy(stack.reshape(-1, rows, columns)).to(device)
+    if rows < columns:
+        matrices = matrices.mT  # the smaller Gram matrix has the same non-zero eigenvalues
+        rows, columns = columns, rows
+    # In float64, block by block of rows: the double copy of a 250,000 x 4,096 weight would be 8 GB
+    gram = torch.zeros(matrices.shape[0], columns, columns, dtype=torch.float64, device=device)
+    step = max(1, CHUNK // max(1, matrices.shape[0] * columns))
+    for start in range(0, rows, step):
+        block = matrices[:, start : start + step].double() / scale
+        gram += block.mT @ block
+    return torch.linalg.eigvalsh(gram).clamp_min(0.0).reshape(copies, slices * columns).sort(dim=1).values
+
+
+def _normalised(evals: Tensor) -> Tensor:
+    return evals / evals.sum(dim=1, keepdim=True)
+
+
+def _summary(
+    kind: str, table: pd.DataFrame, counted: np.ndarray, to_random: np.ndarray, between_random: np.ndarray
+) -> SpectralDistance:
+    """Averages of (layers, P) and (layers, P - 1) numbers."""
+    permutations = to_random.shape[1]
+    layers = table.assign(
+        value=to_random.mean(axis=1),
+        stderr=_stderr(to_random),
+        noise_floor=between_random.mean(axis=1) if permutations > 1 else np.nan,
+        counted=counted,
+    )
+    value = stderr = noise_floor = math.nan
+    if counted.any():
+        means = to_random[counted].mean(axis=0)  # (P,): the value each permutation alone would give
+        value, stderr = float(means.mean()), float(_stderr(means))
+        noise_floor = float(layers["noise_floor"][counted].mean())
+    return SpectralDistance(kind, value, stderr, noise_floor, permutations, layers)
+
+
+def _stderr(values: np.ndarray) -> np.ndarray | float:
+    """Standard error of the mean over the last axis; NaN for one value."""
+    n = values.shape[-1]
+    return values.std(axis=-1, ddof=1) / math.sqrt(n) if n > 1 else values[..., 0] * math.nan
+
+
+def _count(weight: Tensor) -> int:
+    return math.prod(weight.shape[2:]) * min(weight.shape[:2])
+
+
+def _compute_device(weight: Tensor, device: torch.device | str | None) -> torch.device:
+    chosen = weight.device if device is None else torch.device(device)
+    return torch.device("cpu") if chosen.type == "mps" else chosen  # MPS has no float64

@@ -1,0 +1,74 @@
+"""The k lowest entries, exactly k, ties by position: the one rule that all masks follow.
+
+Ranking is by value and then by flat index (row-major, whatever the memory format), so that the answer is the same on
+every device and for every dtype. On the CPU the work is O(n): a k-th value and a pass over the ties, no sort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def lowest(scores: Tensor, k: int) -> Tensor:
+    """True at the k lowest entries of `scores`, the earliest first among equals. (n,) -> bool (n,)
+
+    scores: no NaN, a dtype that `rankable` returns. k: in [0, n].
+    """
+    if k in (0, scores.numel()):
+        return torch.full_like(scores, k > 0, dtype=torch.bool)
+    threshold = _kth(scores, k)
+    below = scores < threshold
+    ties = scores == threshold
+    wanted = k - int(below.sum())  # of the ties; at least 1
+    if wanted < int(ties.sum()):
+        ties &= ties.cumsum(0) <= wanted
+    return below | ties
+
+
+def counts_of_lowest(scores: Mapping[str, Tensor], k: int) -> dict[str, int]:
+    """How many of the k lowest entries of all tensors together lie in each; ties: the earliest tensor first."""
+    if k == 0:
+        return dict.fromkeys(scores, 0)
+    tensors = _on_one_device_and_dtype(scores)
+    threshold = _kth(torch.cat(list(tensors.values())), k)
+    counts = {name: int((tensor < threshold).sum()) for name, tensor in tensors.items()}
+    wanted = k - sum(counts.values())  # of the ties
+    for name, tensor in tensors.items():
+        taken = min(wanted, int((tensor == threshold).sum()))
+        counts[name] += taken
+        wanted -= taken
+    return counts
+
+
+def rankable(values: Tensor) -> Tensor:
+    """`values` flattened, in a dtype and on a device where comparing, kthvalue and counting are exact. (...) -> (n,)
+
+    Half types become float32 (exact); float32 and float64 stay; integers and booleans become int64. Devices other
+    than CPU and CUDA may lack float64 or kthvalue: they are ranked on the CPU.
+    """
+    flat = values.detach().reshape(-1)
+    if flat.is_complex():
+        raise ValueError(f"scores must be real numbers: got {flat.dtype}")
+    if flat.device.type not in ("cpu", "cuda"):
+        flat = flat.cpu()
+    if not flat.is_floating_point():
+        return flat.to(torch.int64)
+    return flat if flat.dtype in (torch.float32, torch.float64) else flat.to(torch.float32)
+
+
+def _kth(scores: Tensor, k: int) -> Tensor:
+    """The k-th lowest value, k >= 1. (n,) -> ()"""
+    if scores.is_cuda:  # kthvalue refuses to run there under torch.use_deterministic_algorithms(True); sorting is quick
+        return scores.sort().values[k - 1]
+    return scores.kthvalue(k).values
+
+
+def _on_one_device_and_dtype(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    devices = {tensor.device for tensor in scores.values()}
+    dtypes = {tensor.dtype for tensor in scores.values()}
+    device = devices.pop() if len(devices) == 1 else torch.device("cpu")
+    dtype = dtypes.pop() if len(dtypes) == 1 else torch.float64
+    return {name: tensor.to(device=device, dtype=dtype) for name, tensor in scores.items()}

@@ -1,0 +1,81 @@
+"""The CV study of the report: PreResNet on CIFAR-10, over prune ratio x training epoch, depth and amount of data.
+
+    python -m twore.recipes.cifar_scaling                     # quick: digits, minutes on a laptop
+    python -m twore.recipes.cifar_scaling --preset cpu --data DIR
+    python -m twore.recipes.cifar_scaling --preset paper --data DIR --device cuda
+
+Presets
+    quick  PreResNet-8 on scikit-learn's digits (embedded), 3 dense seeds; both regimes in a few minutes
+    cpu    PreResNet-8 on 40 % of CIFAR-10: the report's schedule at 0.15 of its length; about 90 minutes on 2 cores
+    paper  the report, section 6: depths 20, 38, 56, 110 and 1, 5, 10, 100 % of the data; 7 trainings, 3,024 cells
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+from twore.pruning.spec import Pruning
+from twore.recipes.command import Recipe, main
+from twore.study.specs import Study
+from twore.tasks import CifarTask
+from twore.training import ICML_FINETUNE, REPORT_DENSE, REPORT_FINETUNE, Training
+
+CONVOLUTIONS = Pruning(kinds=("conv",))  # report section 6.1: "we only prune weights in convolution layers"
+
+
+def quick() -> Study:
+    """Digits: batch 16, so that 40 epochs are enough updates (about 2,900) for late checkpoints to differ from early."""
+    return Study(
+        name="cifar_scaling quick",
+        task=CifarTask(dataset="digits", depth=8, holdout=0.1, crop_padding=1, flip=False, shifts=True),
+        dense=Training(epochs=40, batch_size=16, drops=(20, 30)),
+        finetune=Training(epochs=8, batch_size=64, drops=(4, 6)),
+        pruning=CONVOLUTIONS,
+        checkpoints=(4, 8, 12, 16, 20, 24, 32, 40),
+        extra_checkpoints=(0,),
+        ratios=(0.3, 0.6, 0.8, 0.9, 0.94, 0.97),
+        dense_seeds=(0, 1, 2),
+        finetune_seeds=(0, 1),
+    )
+
+
+def cpu() -> Study:
+    """CIFAR-10: all epochs of the report times 0.15, so drops, checkpoints and fine-tuning keep their proportions."""
+    return Study(
+        name="cifar_scaling cpu",
+        task=CifarTask(depth=8, data_percent=40.0, holdout=0.1),
+        dense=replace(REPORT_DENSE, epochs=24, drops=(12, 18)),
+        finetune=replace(REPORT_FINETUNE, epochs=6),
+        pruning=CONVOLUTIONS,
+        checkpoints=(3, 6, 9, 12, 15, 18, 21, 24),
+        extra_checkpoints=(0, 13),
+        ratios=(0.2, 0.6, 0.8, 0.9, 0.94, 0.97),
+    )
+
+
+def paper() -> Study:
+    """The report as it is; nothing held out."""
+    depths = [{"task.depth": depth} for depth in (20, 38, 56, 110)]
+    amounts = [{"task.data_percent": percent} for percent in (1.0, 5.0, 10.0)]  # 100 % is the first of the depths
+    return Study(
+        name="cifar_scaling paper",
+        task=CifarTask(),
+        dense=REPORT_DENSE,
+        finetune=REPORT_FINETUNE,
+        pruning=CONVOLUTIONS,
+        extra_checkpoints=(0, 79, 81, 85, 119, 121, 125),
+        settings=(*depths, *amounts),
+    )
+
+
+RECIPE = Recipe(
+    name="cifar_scaling",
+    task=CifarTask,
+    presets={"quick": quick, "cpu": cpu, "paper": paper},
+    about=__doc__,
+    finetune_settings={"report": REPORT_FINETUNE, "icml": ICML_FINETUNE},
+)
+
+if __name__ == "__main__":
+    sys.exit(main(RECIPE))

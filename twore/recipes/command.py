@@ -1,0 +1,150 @@
+"""The command line that all recipes share: preset, then --config, then flags; plan, run, report, a clear last line.
+
+A recipe is a name, a task class and a table of presets; everything else is here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from twore.data import DataError, data_folder
+from twore.study.config import ConfigError, add_study_arguments, flat_values, one_sentence, study_from
+from twore.study.create import check_writable
+from twore.study.executors import EXECUTORS
+from twore.study.run import run_study, say
+from twore.study.specs import Study
+from twore.training import Training
+
+MOST_WORKERS = 4  # by default; each holds its own copy of the data and of torch (about 0.5 GB)
+STUDY_PROBLEM, FAILED_JOBS, INTERRUPTED = 2, 1, 130  # exit statuses
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named study with presets."""
+
+    name: str
+    task: type
+    presets: Mapping[str, Callable[[], Study]]
+    about: str
+    finetune_settings: Mapping[str, Training]  # named fine-tune settings
+
+
+def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
+    """Run a recipe from the command line; returns the exit status."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options, study = parse(recipe, argv)
+        folder = data_folder(options.data)
+        out = Path(options.out or f"runs/{recipe.name}-{options.preset}")
+        say(plan_in_words(recipe, options.preset, study))
+        if options.dry_run:
+            return 0
+        check_writable(out)
+        return execute(study, out, workers=options.workers, executor=options.executor, data=folder)
+    except (ConfigError, DataError, argparse.ArgumentError) as error:
+        say(f"{recipe.name}: {one_sentence(error)}")
+        return STUDY_PROBLEM
+
+
+def execute(study: Study, out: Path, *, workers: int, executor: str, data: Path | None) -> int:
+    """Run a study in `out`, write its report, and say what was found. Returns the exit status."""
+    from twore.report import summary, write_report  # matplotlib: only when there is something to draw
+
+    try:
+        results = run_study(study, out, workers=workers, executor=executor, data=data)
+    except KeyboardInterrupt:
+        say(f"interrupted; what is done is in {out}. The same command goes on from there.")
+        return INTERRUPTED
+    except OSError as error:
+        say(f"stopped: {error}. What is done is in {out}; the same command goes on from there.")
+        return STUDY_PROBLEM
+    if not results.cells.empty:
+        page = write_report(out)
+        say(summary(out))
+        say(f"report: {page}")
+    if not results.failures.empty:
+        say(f"{len(results.failures)} jobs failed: {out / 'failures.csv'}. The same command tries them again.")
+        return FAILED_JOBS
+    return 0
+
+
+def parse(recipe: Recipe, argv: Sequence[str]) -> tuple[Namespace, Study]:
+    """Options and the study they ask for. ConfigError or ArgumentError in one sentence."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--preset", default="quick")
+    first.add_argument("--finetune-setting", default=None)
+    chosen, _ = first.parse_known_args(argv)
+    base = _named("preset", chosen.preset, recipe.presets)()
+    if chosen.finetune_setting is not None:
+        base = replace(base, finetune=_named("fine-tune setting", chosen.finetune_setting, recipe.finetune_settings))
+    parser = make_parser(recipe)
+    parser.set_defaults(flat_values(base))
+    try:
+        options = parser.parse_args(argv)
+    except argparse.ArgumentError as error:
+        raise ConfigError(_with_hint(one_sentence(error), parser)) from error
+    if options.device is not None:
+        options.numerics.device = options.device
+    if options.workers < 1:
+        raise ConfigError(f"--workers is at least 1: got {options.workers}")
+    return options, study_from(options, recipe.task)
+
+
+def make_parser(recipe: Recipe) -> ArgumentParser:
+    """The recipe's parser: a few options, and a flag for every field of the study."""
+    parser = ArgumentParser(
+        prog=f"python -m twore.recipes.{recipe.name}", description=recipe.about, exit_on_error=False, default_env=False,
+        epilog="Lists are written '[0.3, 0.9]'. Every field below can also stand in a YAML file given with --config.",
+    )  # fmt: skip
+    parser.add_argument("--preset", default="quick", help=f"one of {', '.join(recipe.presets)}")
+    parser.add_argument("--finetune-setting", type=str, default=None, help=f"named fine-tuning: {', '.join(recipe.finetune_settings)}")
+    parser.add_argument("--out", type=str, default=None, help="folder of the results (default: runs/RECIPE-PRESET)")
+    parser.add_argument("--data", type=str, default=None, help="folder with the data sets (default: $TWORE_DATA)")
+    parser.add_argument("--workers", type=int, default=_cores(), help="worker processes on this machine")
+    parser.add_argument("--executor", type=str, default="process", choices=EXECUTORS, help="where jobs run")
+    parser.add_argument("--device", type=str, default=None, help="short for --numerics.device")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--config", action="config", help="a YAML file of fields")
+    add_study_arguments(parser, recipe.task)
+    return parser
+
+
+def plan_in_words(recipe: Recipe, preset: str, study: Study) -> str:
+    """How much there is to do, each training and each cell counted once."""
+    trajectories = {trajectory.key for trajectory in study.trajectories}
+    cells = {key for trajectory in study.trajectories for group in trajectory.groups() for key in group.cell_keys.values()}
+    return (
+        f"{recipe.name}, preset {preset}: {len(trajectories)} trainings, {len(cells):,} cells "
+        f"({len(study.checkpoints)} checkpoints x {len(study.ratios)} ratios x {len(study.finetune_seeds)} fine-tune seeds)"
+    )
+
+
+def _named(what: str, name: str, table: Mapping[str, object]):  # noqa: ANN202  the table's own type
+    if name not in table:
+        close = difflib.get_close_matches(name, table, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(table)}"
+        raise ConfigError(f"there is no {what} {name!r}: {hint}")
+    return table[name]
+
+
+def _with_hint(sentence: str, parser: ArgumentParser) -> str:
+    """Name the nearest flag when one is unknown."""
+    words = [word.split("=")[0] for word in sentence.split() if word.startswith("--")]
+    if "unrecognized" not in sentence or not words:
+        return sentence
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    close = difflib.get_close_matches(words[0], flags, n=1)
+    return f"{sentence}; did you mean {close[0]}?" if close else f"{sentence}; --help lists the flags"
+
+
+def _cores() -> int:
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

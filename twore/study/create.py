@@ -1,0 +1,109 @@
+"""Creating and reopening a study's folder: what `auto` means is settled once, written to study.yaml, and kept."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from twore.seeds import seed_everything
+from twore.study.config import ConfigError, load_study, save_study, study_values
+from twore.study.specs import Study
+from twore.tasks.base import TaskData
+from twore.training import Numerics, Run, train
+from twore.training.numerics import fastest, resolve
+
+STUDY_FILE = "study.yaml"
+AXES = ("name", "checkpoints", "extra_checkpoints", "ratios", "dense_seeds", "finetune_seeds", "settings", "keep_weights")
+TRIAL_BATCHES = 8  # updates behind the choice of precision; our choice: a second or two on a laptop
+
+
+def open_study(study: Study, out: Path, data: Path | None) -> Study:
+    """The study as it will run in `out`, with every `auto` resolved; writes study.yaml.
+
+    An existing folder of the same study is reopened with what was resolved then. Its axes may grow or shrink (results
+    are kept by identity, none is lost); any other difference is a ConfigError that names it.
+    """
+    check_writable(out)
+    path = out / STUDY_FILE
+    if path.exists():
+        before = load_study(path)
+        numerics = _filled(study.numerics, before.numerics)
+        study = replace(study, numerics=numerics, data_fingerprint=before.data_fingerprint if study.data_fingerprint == "auto" else study.data_fingerprint)
+        _refuse_differences(before, study, out)
+    else:
+        loaded = study.task.load(data, torch.device(resolve(replace(study.numerics, precision="float32")).device))
+        numerics = resolve(study.numerics, lambda trial: _trial_seconds(study, loaded, trial))
+        study = replace(study, numerics=numerics, data_fingerprint=loaded.fingerprint if study.data_fingerprint == "auto" else study.data_fingerprint)
+    save_study(study, path)
+    return study
+
+
+def check_writable(out: Path) -> None:
+    """ConfigError when results cannot be written under `out`."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(f"--out {out} is a file, or lies under one: name a folder") from error
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written ({os.strerror(error.errno or 0)}): name another folder") from error
+
+
+def _filled(asked: Numerics, before: Numerics) -> Numerics:
+    device = before.device if asked.device == "auto" else asked.device
+    precision = before.precision if asked.precision == "auto" else asked.precision
+    return replace(asked, device=device, precision=precision)
+
+
+def _refuse_differences(before: Study, now: Study, out: Path) -> None:
+    old, new = study_values(before), study_values(now)
+    different = [] if type(before.task) is type(now.task) else ["task"]
+    for name in new:
+        if name not in AXES and not different and old[name] != new[name]:
+            different.extend(_paths(name, old[name], new[name]))
+    if different:
+        raise ConfigError(
+            f"{out} holds another study (it differs in {', '.join(different)}): name another --out, or remove the folder"
+        )
+
+
+def _paths(name: str, old: Any, new: Any) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [f"{name}.{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
+    return [f"{name} {old} -> {new}"]
+
+
+def _trial_seconds(study: Study, data: TaskData, numerics: Numerics) -> float:
+    """Seconds of a few fine-tuning updates with these numerics."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(numerics.threads)
+    seed_everything(0)
+    model = study.task.build().to(numerics.device)
+    trial = _FirstBatches(data, TRIAL_BATCHES)
+    try:
+        run = Run(model, trial, replace(study.finetune, epochs=1), "trial", 0, numerics)
+        return fastest(lambda: train(run) and None)
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _FirstBatches:
+    """The first batches of each epoch of some data; the rest of TaskData as it is."""
+
+    def __init__(self, data: TaskData, count: int) -> None:
+        self._data, self._count = data, count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
+
+    def updates(self, batch_size: int) -> int:
+        return min(self._count, self._data.updates(batch_size))
+
+    def epoch(self, batch_size: int, seed: int) -> Any:
+        return (batch for batch, _ in zip(self._data.epoch(batch_size, seed), range(self._count)))

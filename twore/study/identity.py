@@ -1,0 +1,47 @@
+"""Identity: a result's place on disk is the hash of everything that may change it.
+
+A key is the SHA-256 (first 20 hex digits) of canonical JSON. Of a dataclass all fields count, with its `kind` (or its
+import path). A field that is added later must not move old results: declare it with `metadata={"since": "0.2"}` and it
+counts only where it differs from its default. FORMAT changes when the code changes numbers for equal fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+FORMAT = 1
+KEY_LENGTH = 20  # hex digits, 80 bits: no collision in any number of cells one could run
+
+
+def key_of(what: str, value: Any) -> str:
+    """The key of a value in the role `what` ("trajectory", "cell", ...)."""
+    text = json.dumps({"format": FORMAT, "what": what, "value": canonical(value)}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def canonical(value: Any) -> Any:
+    """JSON-able form with one spelling for equal values (tuples as lists, whole floats stay floats)."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        cls = type(value)
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if _counts(f, value)}
+        return {"class": kind_of(cls), **{name: canonical(v) for name, v in fields.items()}}
+    if isinstance(value, Mapping):
+        return {str(name): canonical(v) for name, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot be part of a result's identity: use numbers, text, tuples and dataclasses")
+
+
+def kind_of(cls: type) -> str:
+    """The declared `kind` of a class, else its import path."""
+    return getattr(cls, "kind", None) or f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _counts(field: dataclasses.Field, value: Any) -> bool:
+    return "since" not in field.metadata or getattr(value, field.name) != field.default

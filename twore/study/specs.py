@@ -1,0 +1,208 @@
+"""What a study is: a frozen value that expands into trajectories, checkpoints, cells and pairs, each with its key.
+
+Study -> settings (field overrides) x dense seeds -> Trajectory -> checkpoints x ratios -> Group (the fine-tune seeds of
+one cell, and their pairs). Nothing here touches data or computes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+from twore.pruning.spec import Pruning
+from twore.study.identity import key_of
+from twore.tasks.base import Task
+from twore.training import REPORT_DENSE, REPORT_FINETUNE, Numerics, Training
+
+
+@dataclass(frozen=True)
+class Study:
+    """A training-for-pruning study: a grid of settings x dense seeds x checkpoints x ratios x fine-tune seeds."""
+
+    task: Task
+    """The base task; settings change fields of it."""
+    name: str = "study"
+    """A label for people; not part of any result's identity."""
+    dense: Training = REPORT_DENSE
+    """The dense training run."""
+    finetune: Training = REPORT_FINETUNE
+    """Fine-tuning after pruning."""
+    pruning: Pruning = Pruning()
+    """How checkpoints are pruned."""
+    numerics: Numerics = Numerics()
+    """Device kind and floating-point behaviour."""
+    checkpoints: tuple[int, ...] = tuple(range(10, 161, 10))
+    """Epochs whose checkpoints are pruned; 0 is the initialisation."""
+    extra_checkpoints: tuple[int, ...] = ()
+    """Epochs that are only measured (checkpoints.csv), not pruned."""
+    ratios: tuple[float, ...] = (0.2, 0.6, 0.8, 0.86, 0.9, 0.92, 0.93, 0.94, 0.95)
+    """Fractions of prunable weights removed, each in [0, 1)."""
+    dense_seeds: tuple[int, ...] = (0,)
+    """Seeds of initialisation and data order of the dense runs."""
+    finetune_seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of data order and augmentation in fine-tuning."""
+    settings: tuple[dict[str, Any], ...] = field(default_factory=lambda: ({},))
+    """Settings as overrides of dotted fields, e.g. {task.depth: 38}; {} is the base."""
+    permutations: int = 10
+    """Permutations behind random_distance."""
+    data_fingerprint: str = "auto"
+    """Fingerprint of the data set; auto: taken when the study is created."""
+    keep_weights: bool = False
+    """Keep the fine-tuned weights and masks of every cell."""
+
+    def __post_init__(self) -> None:
+        _check_axis("checkpoints", self.checkpoints, lambda e: 0 <= e <= self.dense.epochs, f"epochs in [0, {self.dense.epochs}]")
+        _check_axis("ratios", self.ratios, lambda r: 0 <= r < 1, "fractions removed, in [0, 1)")
+        _check_axis("dense_seeds", self.dense_seeds, lambda s: s >= 0, "0 or more")
+        _check_axis("finetune_seeds", self.finetune_seeds, lambda s: s >= 0, "0 or more")
+        late = [e for e in self.extra_checkpoints if not 0 <= e <= self.dense.epochs]
+        if late:
+            raise ValueError(f"extra_checkpoints are epochs in [0, {self.dense.epochs}]: got {late}")
+        if self.permutations < 1:
+            raise ValueError(f"permutations is at least 1: got {self.permutations}")
+        if not self.settings:
+            raise ValueError("settings is empty: use [{}] for the base setting alone")
+        for overrides in self.settings:
+            with_overrides(replace(self, settings=({},)), overrides) if overrides else None
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the setting columns in the tables: the task's own, then whatever else the settings change."""
+        named = [f"task.{name}" for name in self.task.setting_fields]
+        swept = [path for overrides in self.settings for path in overrides]
+        return tuple(column_name(path) for path in dict.fromkeys(named + swept))
+
+    @cached_property
+    def trajectories(self) -> tuple[Trajectory, ...]:
+        """All dense runs, each once, in the order of the settings."""
+        found: dict[tuple[str, str], Trajectory] = {}
+        for overrides in self.settings:
+            study = with_overrides(replace(self, settings=({},)), overrides)
+            columns = {name: _field_at(study, path) for path, name in self._paths().items()}
+            for seed in self.dense_seeds:
+                trajectory = Trajectory(study, seed, columns)
+                found.setdefault((trajectory.key, str(columns)), trajectory)
+        return tuple(found.values())
+
+    def _paths(self) -> dict[str, str]:
+        named = [f"task.{name}" for name in self.task.setting_fields]
+        swept = [path for overrides in self.settings for path in overrides]
+        return {path: column_name(path) for path in dict.fromkeys(named + swept)}
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """One dense run: a setting and a dense seed. `study` has the setting applied; `columns` are for the tables."""
+
+    study: Study
+    seed: int
+    columns: Mapping[str, Any]
+
+    @cached_property
+    def key(self) -> str:
+        """Identity of the dense run; which epochs are kept does not change it."""
+        s = self.study
+        return key_of("trajectory", {"task": s.task, "data": s.data_fingerprint, "dense": s.dense, "seed": self.seed, "numerics": s.numerics})
+
+    @property
+    def epochs(self) -> list[int]:
+        """Epochs whose checkpoints are kept, rising."""
+        return sorted({*self.study.checkpoints, *self.study.extra_checkpoints})
+
+    @property
+    def setting(self) -> str:
+        """The setting in words, without the seed."""
+        return " ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in self.columns.items())
+
+    def checkpoint_key(self, epoch: int) -> str:
+        """Identity of a checkpoint's metrics."""
+        return key_of("checkpoint", {"trajectory": self.key, "epoch": epoch, "permutations": self.study.permutations})
+
+    def groups(self) -> Iterator[Group]:
+        """Every (epoch, ratio) of this trajectory."""
+        for epoch in sorted(self.study.checkpoints):
+            for ratio in sorted(self.study.ratios):
+                yield Group(self, epoch, ratio)
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The cells of one (trajectory, epoch, ratio): one a fine-tune seed; computed together, with their pairs."""
+
+    trajectory: Trajectory
+    epoch: int
+    ratio: float
+
+    def cell_key(self, seed: int) -> str:
+        """Identity of one cell."""
+        study = self.trajectory.study
+        value = {
+            "trajectory": self.trajectory.key,
+            "epoch": self.epoch,
+            "ratio": self.ratio,
+            "pruning": study.pruning,
+            "finetune": study.finetune,
+            "seed": seed,
+        }
+        return key_of("cell", value)
+
+    @cached_property
+    def cell_keys(self) -> dict[int, str]:
+        """Fine-tune seed -> key."""
+        return {seed: self.cell_key(seed) for seed in self.trajectory.study.finetune_seeds}
+
+    @cached_property
+    def pairs_key(self) -> str:
+        """Identity of the pair metrics of all fine-tune seeds."""
+        return key_of("pairs", list(self.cell_keys.values()))
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Pairs of fine-tune seeds."""
+        return list(combinations(self.trajectory.study.finetune_seeds, 2))
+
+
+def with_overrides(study: Study, overrides: Mapping[str, Any]) -> Study:
+    """The study with dotted fields replaced, e.g. {"task.depth": 38, "checkpoints": [4, 8]}. ValueError for a typo."""
+    changed: Any = study
+    groups: dict[str, dict[str, Any]] = {}
+    for path, value in overrides.items():
+        _field_at(study, path)  # a clear error for an unknown field
+        head, _, tail = path.rpartition(".")
+        groups.setdefault(head, {})[tail] = tuple(value) if isinstance(value, list) else value
+    for head, values in groups.items():
+        if "." in head:
+            raise ValueError(f"a setting changes fields of the study or one level below: got {head}")
+        values = {head: replace(getattr(changed, head), **values)} if head else values
+        changed = replace(changed, **values)
+    return changed
+
+
+def column_name(path: str) -> str:
+    """The table column of a dotted field: task.depth -> depth, finetune.lr -> finetune_lr."""
+    return path.removeprefix("task.").replace(".", "_")
+
+
+def _field_at(study: Study, path: str) -> Any:
+    value: Any = study
+    for part in path.split("."):
+        names = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
+        if part not in names:
+            close = difflib.get_close_matches(part, names, n=1)
+            hint = f"did you mean {path.replace(part, close[0])}?" if close else f"there are {', '.join(names)}"
+            raise ValueError(f"a setting names the field {path}, which does not exist: {hint}")
+        value = getattr(value, part)
+    return value
+
+
+def _check_axis(name: str, values: tuple, valid: Any, words: str) -> None:
+    wrong = [value for value in values if not valid(value)]
+    if wrong:
+        raise ValueError(f"{name} are {words}: got {wrong}")
+    if not values or len(set(values)) != len(values):
+        raise ValueError(f"{name} needs at least one value and each once: got {list(values)}")

@@ -1,0 +1,237 @@
+"""The stages of a study: dense run, checkpoint metrics, fine-tuned cells, pair metrics.
+
+Each begins with "done? return" and ends with the one write that makes it done, so rerunning is free and a killed worker
+leaves nothing half-true. A stage runs in any process: all it needs is a Context and what it computes.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from twore.files import CorruptFileError, write_record
+from twore.metrics import PairAccumulator, spectral_distances
+from twore.pruning import audit_masks, recalibrate_batchnorm, save_masks
+from twore.seeds import derive_seed, seed_everything
+from twore.study.specs import Group, Study, Trajectory
+from twore.study.store import Store, set_aside
+from twore.tasks.base import Task, TaskData
+from twore.training import Epoch, Numerics, Pruner, Run, train
+from twore.training.state import load_weights, save_weights
+
+WATCH_EVERY = 2.0  # seconds between progress records of a job
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a stage works."""
+
+    out: Path  # the run folder
+    data: Path | None  # the user's data folder
+    device: str  # "cpu", "cuda:0", ...
+    commit: str  # of the code, for provenance
+
+
+def dense_run(context: Context, trajectory: Trajectory) -> None:
+    """Train the dense model and keep its checkpoints. Done when the record and all asked checkpoints exist."""
+    store = Store(context.out)
+    if dense_run_done(store, trajectory):
+        return
+    started, study, key = time.time(), trajectory.study, trajectory.key
+    data = _data(context, study)
+    seed_everything(derive_seed("init", trajectory.seed))
+    model = study.task.build().to(context.device)
+    write_record(store.data_record(key), data.describe())
+    state = store.run_state(key)
+    with _watched(store, key, f"dense {trajectory.setting} seed={trajectory.seed}", study.dense.epochs) as watch:
+        initial = score_model(model, data, study.numerics)
+        if 0 in trajectory.epochs:
+            save_weights(store.checkpoint(key, 0), model, {"epoch": 0, "update": 0})
+
+        def after_epoch(record: Epoch) -> dict[str, float]:
+            watch(record)
+            if record.epoch in trajectory.epochs:
+                save_weights(store.checkpoint(key, record.epoch), model, {"epoch": record.epoch, "update": record.update})
+            return score_model(model, data, study.numerics)
+
+        run = Run(model, data, study.dense, "dense", trajectory.seed, study.numerics)
+        epochs = train(run, after_epoch=after_epoch, state=state)
+    record = {"initial": initial, "epochs": [asdict(e) for e in epochs], "provenance": _provenance(context, started)}
+    store.put("trajectories", key, record)
+    state.unlink(missing_ok=True)
+
+
+def dense_run_done(store: Store, trajectory: Trajectory) -> bool:
+    """Whether the dense run's record and all its asked checkpoints exist."""
+    record = store.get("trajectories", trajectory.key)
+    return record is not None and all(store.checkpoint(trajectory.key, epoch).exists() for epoch in trajectory.epochs)
+
+
+def checkpoint_metrics(context: Context, trajectory: Trajectory, epoch: int) -> None:
+    """Measure one checkpoint: random_distance and random_divergence, with the same permutations for every epoch."""
+    store, key = Store(context.out), trajectory.checkpoint_key(epoch)
+    if store.get("checkpoints", key) is not None:
+        return
+    started = time.time()
+    model = load_checkpoint(context, trajectory, epoch)
+    spectral = spectral_distances(model, permutations=trajectory.study.permutations)
+    record: dict[str, Any] = {}
+    for name, result in (("random_distance", spectral.distance), ("random_divergence", spectral.divergence)):
+        record |= {name: result.value, f"{name}_stderr": result.stderr, f"{name}_noise": result.noise_floor}
+    store.put("checkpoints", key, record | {"provenance": _provenance(context, started)})
+
+
+def fine_tuned_group(context: Context, group: Group) -> None:
+    """Prune, fine-tune and score the cells of a group, then measure their pairs."""
+    store, keep = Store(context.out), group.trajectory.study.keep_weights
+    wants_pairs = bool(group.pairs) and store.get("pairs", group.pairs_key) is None
+    for seed, key in group.cell_keys.items():
+        _fine_tuned_cell(context, group, seed, needs_weights=wants_pairs or (keep and not store.weights(key).exists()))
+    if wants_pairs:
+        _pair_metrics(context, group)
+    if not keep:
+        for key in group.cell_keys.values():
+            store.weights(key).unlink(missing_ok=True)
+
+
+def group_done(store: Store, group: Group) -> bool:
+    """Whether all cells of the group and its pair metrics are there."""
+    if any(store.get("cells", key) is None for key in group.cell_keys.values()):
+        return False
+    return not group.pairs or store.get("pairs", group.pairs_key) is not None
+
+
+def load_checkpoint(context: Context, trajectory: Trajectory, epoch: int) -> nn.Module:
+    """The dense model after `epoch` epochs. A broken or missing file is computed again first."""
+    store = Store(context.out)
+    path = store.checkpoint(trajectory.key, epoch)
+    model = trajectory.study.task.build()
+    try:
+        load_weights(path, model)
+    except (CorruptFileError, FileNotFoundError) as error:
+        if path.exists():
+            set_aside(path, error)
+        store.drop("trajectories", trajectory.key)
+        dense_run(context, trajectory)
+        load_weights(path, model)
+    return model.to(context.device)
+
+
+@torch.inference_mode()
+def score_model(model: nn.Module, data: TaskData, numerics: Numerics) -> dict[str, float]:
+    """All scores: of the test split by their own names, of the validation split with the prefix valid_."""
+    model.eval()
+    scores: dict[str, float] = {"valid_score": math.nan}
+    with numerics.autocast():
+        for split in data.splits:
+            for name, value in data.evaluate(model, split).items():
+                scores[name if split == "test" else f"{split}_{name}"] = value
+    return scores
+
+
+def _fine_tuned_cell(context: Context, group: Group, seed: int, *, needs_weights: bool) -> None:
+    store, study, key = Store(context.out), group.trajectory.study, group.cell_keys[seed]
+    if store.get("cells", key) is not None and not (needs_weights and not store.weights(key).exists()):
+        return
+    started = time.time()
+    data = _data(context, study)
+    model = load_checkpoint(context, group.trajectory, group.epoch)
+    pruner = Pruner(model, study.pruning, group.ratio)
+    if study.pruning.recalibrate:
+        batches = data.epoch(study.finetune.batch_size, derive_seed("recalibrate", seed))
+        recalibrate_batchnorm(model, (x for (x, *_), _ in zip(batches, range(study.pruning.recalibrate))))
+    words = f"{group.trajectory.setting} seed={group.trajectory.seed} epoch={group.epoch} ratio={group.ratio:g} fine-tune seed={seed}"
+    state = store.run_state(key)
+    with _watched(store, key, words, study.finetune.epochs) as watch:
+        run = Run(model, data, study.finetune, "finetune", seed, study.numerics, pruner)
+        epochs = train(run, after_epoch=lambda record: watch(record) or {}, state=state)
+    audit = audit_masks(model, pruner.masks)
+    if audit.revived:
+        raise RuntimeError(f"{audit.revived} pruned weights are not zero after fine-tuning, in {', '.join(audit.revived_names)}")
+    record = score_model(model, data, study.numerics) | {
+        "train_loss": epochs[-1].train_loss if epochs else math.nan,
+        "density": audit.density,
+        "revived": audit.revived,
+    }
+    if needs_weights:
+        save_weights(store.weights(key), model)
+    if study.keep_weights:
+        save_masks(store.masks(key), pruner.masks)
+    store.put("cells", key, record | {"provenance": _provenance(context, started)})
+    state.unlink(missing_ok=True)
+
+
+@torch.inference_mode()
+def _pair_metrics(context: Context, group: Group) -> None:
+    """One pass over the training set with all fine-tuned models of the group; a row a pair of seeds, and their mean."""
+    started, store, study = time.time(), Store(context.out), group.trajectory.study
+    data = _data(context, study)
+    models = {}
+    for seed, key in group.cell_keys.items():
+        models[seed] = study.task.build().to(context.device).eval()
+        try:
+            load_weights(store.weights(key), models[seed])
+        except CorruptFileError as error:
+            set_aside(store.weights(key), error)
+            _fine_tuned_cell(context, group, seed, needs_weights=True)
+            load_weights(store.weights(key), models[seed])
+    sums = {pair: PairAccumulator() for pair in group.pairs}
+    with study.numerics.autocast():
+        for batch in data.plain():
+            outputs = {seed: data.outputs(model, batch) for seed, model in models.items()}
+            for (a, b), total in sums.items():
+                total.add(outputs[a], outputs[b])
+    rows = [{"pair": f"{a}-{b}", **total.result()} for (a, b), total in sums.items()]
+    means = {name: math.fsum(row[name] for row in rows) / len(rows) for name in rows[0] if name != "pair"}
+    store.put("pairs", group.pairs_key, {"rows": [*rows, {"pair": "mean", **means}], "provenance": _provenance(context, started)})
+
+
+def _data(context: Context, study: Study) -> TaskData:
+    data = _loaded(study.task, context.data, context.device)
+    if study.data_fingerprint not in ("auto", data.fingerprint):
+        raise ValueError(
+            f"the data found are not the study's (fingerprint {data.fingerprint}, the study has {study.data_fingerprint}): "
+            "point --data at the study's data, or start a new study with another --out"
+        )
+    return data
+
+
+@lru_cache(maxsize=2)
+def _loaded(task: Task, folder: Path | None, device: str) -> TaskData:
+    return task.load(folder, torch.device(device))  # read once a process; two, since settings may alternate
+
+
+@contextmanager
+def _watched(store: Store, key: str, words: str, epochs: int) -> Iterator[Any]:
+    """Keep a record of a running job for the progress bar and for `twore status`; gone when the job ends well."""
+    last = -math.inf
+
+    def watch(record: Epoch) -> None:
+        nonlocal last
+        if time.monotonic() - last > WATCH_EVERY:
+            last = time.monotonic()
+            now = {"what": words, "epoch": record.epoch, "epochs": epochs, "train_loss": record.train_loss, "rate": record.rate}
+            store.put("running", key, now | {"host": socket.gethostname(), "at": time.time()})
+
+    yield watch
+    store.drop("running", key)
+
+
+def _provenance(context: Context, started: float) -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "seconds": round(time.time() - started, 3),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": context.commit,
+    }

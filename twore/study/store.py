@@ -1,0 +1,96 @@
+"""The store: one record a result, found by its key; a result appears whole or not at all.
+
+Under `<out>/store/`, all names are made here:
+    checkpoints/<kk>/<key>.json        metrics of a checkpoint            cells/<kk>/<key>.json   a fine-tuned cell
+    trajectories/<key>.json            a finished dense run               pairs/<kk>/<key>.json   pair metrics of a group
+    trajectories/<key>/epoch-0004.safetensors, state.safetensors, data.json
+    weights/<key>.safetensors          fine-tuned weights, until the group's pairs are done
+    masks/<key>.safetensors            bit-packed masks, beside kept weights
+    failures/<key>.json                what went wrong, until it goes right
+    running/<key>.json                 where a running job is
+A truncated or altered file is found by its checksum, set aside as *.corrupt, said, and computed again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from twore.files import CorruptFileError, read_record, write_record
+
+KINDS = ("trajectories", "checkpoints", "cells", "pairs", "failures", "running")
+SHARDED = ("checkpoints", "cells", "pairs")  # kinds with many files: one folder for each first two digits
+
+log = logging.getLogger("twore")
+
+
+class Store:
+    """Results on disk, by kind and key. Safe for several writers: equal keys mean equal contents."""
+
+    def __init__(self, out: Path) -> None:
+        self.root = Path(out) / "store"
+
+    def path(self, kind: str, key: str) -> Path:
+        """Where the record of `key` lies."""
+        if kind not in KINDS:
+            raise ValueError(f"a store keeps {', '.join(KINDS)}: got {kind!r}")
+        return self.root / kind / key[:2] / f"{key}.json" if kind in SHARDED else self.root / kind / f"{key}.json"
+
+    def get(self, kind: str, key: str) -> dict[str, Any] | None:
+        """The record, or None when there is none (yet, or no longer intact)."""
+        path = self.path(kind, key)
+        try:
+            return read_record(path)
+        except FileNotFoundError:
+            return None
+        except CorruptFileError as error:
+            set_aside(path, error)
+            return None
+
+    def put(self, kind: str, key: str, record: Mapping[str, Any]) -> None:
+        """Write the record: the one write that makes a stage done."""
+        write_record(self.path(kind, key), record)
+
+    def drop(self, kind: str, key: str) -> None:
+        """Forget a record, if there is one."""
+        self.path(kind, key).unlink(missing_ok=True)
+
+    def keys(self, kind: str) -> set[str]:
+        """All keys of a kind, by listing folders (contents are not read)."""
+        pattern = "*/*.json" if kind in SHARDED else "*.json"
+        return {path.stem for path in (self.root / kind).glob(pattern) if not path.name.startswith(".")}
+
+    def checkpoint(self, trajectory: str, epoch: int) -> Path:
+        """Weights of a dense run after `epoch` epochs."""
+        return self.root / "trajectories" / trajectory / f"epoch-{epoch:04d}.safetensors"
+
+    def run_state(self, key: str) -> Path:
+        """Resumable state of an unfinished run (dense or fine-tuning)."""
+        return self.root / "running" / f"{key}.safetensors"
+
+    def data_record(self, trajectory: str) -> Path:
+        """What data a dense run saw: source, counts, indices."""
+        return self.root / "trajectories" / trajectory / "data.json"
+
+    def weights(self, cell: str) -> Path:
+        """Fine-tuned weights of a cell."""
+        return self.root / "weights" / f"{cell}.safetensors"
+
+    def masks(self, cell: str) -> Path:
+        """Masks of a cell, bit-packed."""
+        return self.root / "masks" / f"{cell}.safetensors"
+
+    def running(self) -> Iterator[dict[str, Any]]:
+        """Progress records of jobs that run (or died running)."""
+        for key in sorted(self.keys("running")):
+            record = self.get("running", key)
+            if record is not None:
+                yield record
+
+
+def set_aside(path: Path, error: Exception) -> None:
+    """Move a broken file out of the way, and say so."""
+    log.warning("%s: set aside, will be computed again", error)
+    path.replace(path.with_name(path.name + ".corrupt"))

@@ -1,0 +1,125 @@
+"""The tables of a study, read from the store: a tidy row a cell, a checkpoint, a pair of seeds, an epoch, a failure.
+
+Rows stand in the order of the plan, so the same results give the same file, byte for byte apart from PROVENANCE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from twore.files import write_text
+from twore.study.schedule import Job
+from twore.study.specs import Study, Trajectory
+from twore.study.store import Store
+
+PROVENANCE = ("host", "seconds", "finished_at", "commit")
+TABLES = {"cells": "results.csv", "checkpoints": "checkpoints.csv", "pairs": "pairs.csv", "curves": "curves.csv", "failures": "failures.csv"}
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The tables of a study as DataFrames."""
+
+    cells: pd.DataFrame
+    checkpoints: pd.DataFrame
+    pairs: pd.DataFrame
+    curves: pd.DataFrame
+    failures: pd.DataFrame
+
+    def write(self, out: Path) -> None:
+        """Write each table to its file under `out`; failures.csv only when something failed."""
+        for field in fields(self):
+            table: pd.DataFrame = getattr(self, field.name)
+            path = out / TABLES[field.name]
+            if field.name == "failures" and table.empty:
+                path.unlink(missing_ok=True)
+            else:
+                write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def read_results(study: Study, store: Store) -> Results:
+    """All results of the study that exist."""
+    setting = ["setting", *study.columns, "dense_seed"]
+    return Results(
+        cells=_table(_cells(study, store), [*setting, "epoch", "ratio", "density", "finetune_seed", "valid_score", "score"], ["train_loss", "revived", "key"]),
+        checkpoints=_table(_checkpoints(study, store), [*setting, "epoch", "update", "lr", "train_loss", "valid_score", "score", "pruned"], ["key"]),
+        pairs=_table(_pairs(study, store), [*setting, "epoch", "ratio", "pair", "model_similarity", "agreement"], ["key"]),
+        curves=_table(_curves(study, store), [*setting, "epoch", "update", "lr", "train_loss", "valid_score", "score"], [], provenance=()),
+        failures=_table(_failures(study, store), ["job", "key", "reason", "attempts", "host", "finished_at"], [], provenance=()),
+    )
+
+
+def _table(rows: Iterable[dict[str, Any]], first: list[str], last: list[str], provenance: Iterable[str] = PROVENANCE) -> pd.DataFrame:
+    found = list(rows)
+    tail = [*last, *provenance]
+    middle = [name for name in dict.fromkeys(name for row in found for name in row) if name not in {*first, *tail}]
+    return pd.DataFrame(found, columns=[*first, *middle, *tail])
+
+
+def _cells(study: Study, store: Store) -> Iterator[dict[str, Any]]:
+    for trajectory in study.trajectories:
+        for group in trajectory.groups():
+            for seed, key in group.cell_keys.items():
+                record = store.get("cells", key)
+                if record is not None:
+                    place = {"epoch": group.epoch, "ratio": group.ratio, "finetune_seed": seed, "key": key}
+                    yield _setting(trajectory) | place | _flat(record)
+
+
+def _pairs(study: Study, store: Store) -> Iterator[dict[str, Any]]:
+    for trajectory in study.trajectories:
+        for group in trajectory.groups():
+            record = store.get("pairs", group.pairs_key) if group.pairs else None
+            for row in record["rows"] if record else ():
+                place = {"epoch": group.epoch, "ratio": group.ratio, "key": group.pairs_key}
+                yield _setting(trajectory) | place | row | record["provenance"]
+
+
+def _checkpoints(study: Study, store: Store) -> Iterator[dict[str, Any]]:
+    for trajectory in study.trajectories:
+        epochs = _epochs(store, trajectory)
+        for epoch in trajectory.epochs:
+            key = trajectory.checkpoint_key(epoch)
+            record = store.get("checkpoints", key)
+            if record is not None:
+                place = {"epoch": epoch, "pruned": epoch in trajectory.study.checkpoints, "key": key}
+                yield _setting(trajectory) | place | epochs.get(epoch, {}) | _flat(record)
+
+
+def _curves(study: Study, store: Store) -> Iterator[dict[str, Any]]:
+    for trajectory in study.trajectories:
+        for row in _epochs(store, trajectory).values():
+            yield _setting(trajectory) | row
+
+
+def _failures(study: Study, store: Store) -> Iterator[dict[str, Any]]:
+    failed = store.keys("failures")
+    seen: set[str] = set()
+    for trajectory in study.trajectories if failed else ():
+        for job in (Job(trajectory), *(Job(trajectory, group) for group in trajectory.groups())):
+            record = store.get("failures", job.key) if job.key in failed and job.key not in seen else None
+            seen.add(job.key)
+            if record is not None:
+                yield {"job": job.words, "key": job.key, **_flat(record)}
+
+
+def _epochs(store: Store, trajectory: Trajectory) -> dict[int, dict[str, Any]]:
+    record = store.get("trajectories", trajectory.key)
+    if record is None:
+        return {}
+    start = {"epoch": 0, "update": 0, **record["initial"]}
+    rows = [{k: v for k, v in row.items() if k not in ("scores", "rate")} | row["scores"] for row in record["epochs"]]
+    return {row["epoch"]: row for row in [start, *rows]}
+
+
+def _setting(trajectory: Trajectory) -> dict[str, Any]:
+    return {"setting": trajectory.setting, **trajectory.columns, "dense_seed": trajectory.seed}
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "provenance"} | record["provenance"]

@@ -1,0 +1,74 @@
+"""What a domain must provide: a Task (a frozen, comparable value, cheap) and its data once loaded (TaskData).
+
+A user's own work enters here: any frozen dataclass with these methods is a task. All its fields are part of a result's
+identity; `kind` names it in study files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+Batch = Any
+
+
+@runtime_checkable
+class TaskData(Protocol):
+    """A task's data in memory, on one device."""
+
+    fingerprint: str
+    """What the data are: equal fingerprints, equal contents."""
+    splits: tuple[str, ...]
+    """Where `evaluate` works: ("test",) or ("valid", "test")."""
+
+    def updates(self, batch_size: int) -> int:
+        """Batches of an epoch."""
+
+    def epoch(self, batch_size: int, seed: int) -> Iterator[Batch]:
+        """The training set once, shuffled and augmented as `seed` says."""
+
+    def plain(self) -> Iterator[Batch]:
+        """The training set once, in fixed order, not augmented."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        """The training loss summed over the batch's examples (or tokens), and their number."""
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Predicted probabilities, (N, C) float32, a row an example (or target token, padding excluded)."""
+
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Scores of the model on a split: "score" (higher is better) and any others. The model is in eval mode."""
+
+    def describe(self) -> dict[str, Any]:
+        """What was loaded, for provenance: where from, how many examples, which indices."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """One task configuration."""
+
+    kind: ClassVar[str]
+    """The name in study files."""
+    score_label: str
+    """What a score is, with its unit, for axes: "test accuracy (%)"."""
+    setting_fields: tuple[str, ...]
+    """Fields that always stand as columns in the tables."""
+
+    def known_fingerprint(self) -> str | None:
+        """The data's fingerprint where it is known without the data, else None."""
+
+    def load(self, folder: Path | None, device: torch.device) -> TaskData:
+        """Read the data. folder: where the user keeps data sets, or None."""
+
+    def build(self) -> nn.Module:
+        """The model at initialisation, drawn from torch's global generator."""
+
+
+def probabilities(model: nn.Module, data: TaskData, batches: Iterable[Batch] | None = None) -> Iterator[Tensor]:
+    """Predicted probabilities over the training set in fixed order, batch by batch, (N, C) float32 on the CPU."""
+    for batch in data.plain() if batches is None else batches:
+        yield data.outputs(model, batch).float().cpu()

@@ -1,0 +1,20 @@
+"""THE training loop and what it needs: schedules, numerics, checkpoints, pruning along the way."""
+
+from twore.training.loop import DivergedError, Epoch, Run, make_optimizer, train
+from twore.training.numerics import Numerics
+from twore.training.pruner import Pruner
+from twore.training.spec import ICML_FINETUNE, REPORT_DENSE, REPORT_FINETUNE, Training
+
+__all__ = [
+    "ICML_FINETUNE",
+    "REPORT_DENSE",
+    "REPORT_FINETUNE",
+    "DivergedError",
+    "Epoch",
+    "Numerics",
+    "Pruner",
+    "Run",
+    "Training",
+    "make_optimizer",
+    "train",
+]

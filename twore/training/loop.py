@@ -1,0 +1,161 @@
+"""The training loop: dense training and fine-tuning alike, for every task.
+
+What differs is given: the data (a task's TaskData), the Training values, the masks to hold. The loop reports each
+epoch as a record; it writes no result of its own. Random streams are derived from the seed and the epoch, so a resumed
+run repeats the uninterrupted one exactly. The host does not wait for the device inside an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from twore.files import CorruptFileError
+from twore.seeds import derive_seed, seed_everything
+from twore.tasks.base import TaskData
+from twore.training.numerics import Numerics
+from twore.training.spec import Training
+from twore.training.state import load_run, save_run
+
+SAVE_EVERY = 60.0  # seconds between saved run states; our choice: a kill costs at most this and one epoch
+
+
+class DivergedError(RuntimeError):
+    """The training loss of an epoch was not a finite number."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One finished epoch of a run."""
+
+    epoch: int  # completed epochs, 1-based
+    update: int  # completed updates
+    lr: float  # of the epoch's last update
+    train_loss: float  # mean over the epoch's examples, as they were seen
+    rate: float  # examples (or tokens) a second
+    scores: dict[str, float] = field(default_factory=dict)  # what after_epoch measured
+
+
+class Holder(Protocol):
+    """What holds during a run: masks. Installed on the run's optimiser, moved along, removed at the end."""
+
+    def install(self, optimizer: Optimizer) -> None:
+        """Begin to hold, now and after every update of this optimiser."""
+
+    def advance(self, progress: float) -> None:
+        """The run has done this share of its updates, in (0, 1]; a pruning schedule prunes further here."""
+
+    def remove(self) -> None:
+        """Stop holding."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained, on what, how, and from which random stream."""
+
+    model: nn.Module
+    data: TaskData
+    spec: Training
+    role: str  # names the random stream: "dense" or "finetune"
+    seed: int  # numbers it
+    numerics: Numerics
+    holder: Holder | None = None
+
+
+def train(
+    run: Run,
+    *,
+    after_epoch: Callable[[Epoch], dict[str, float]] | None = None,
+    state: Path | None = None,
+) -> list[Epoch]:
+    """Train run.model in place for run.spec.epochs epochs and return their records.
+
+    after_epoch sees each record as its epoch is done, and its scores are kept in the record. state: a file in which the run is kept about once a minute and
+    from which it goes on, exactly; the caller removes it. DivergedError when an epoch's mean loss is not finite.
+    """
+    optimizer = make_optimizer(run.model, run.spec)
+    records = _resume(state, run.model, optimizer)
+    if run.holder is not None:
+        run.holder.install(optimizer)
+    saved_at = time.monotonic()
+    try:
+        while len(records) < run.spec.epochs:
+            record = _train_epoch(run, optimizer, done=len(records), update=records[-1].update if records else 0)
+            records.append(replace(record, scores=after_epoch(record)) if after_epoch else record)
+            if state is not None and time.monotonic() - saved_at > SAVE_EVERY and len(records) < run.spec.epochs:
+                save_run(state, run.model, optimizer, {"epochs": [asdict(record) for record in records]})
+                saved_at = time.monotonic()
+    finally:
+        if run.holder is not None:
+            run.holder.remove()
+    return records
+
+
+def make_optimizer(model: nn.Module, spec: Training) -> Optimizer:
+    """The optimiser of a run, with fresh state, over all trainable parameters (decay on all of them, as the report)."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    fused = bool(parameters) and parameters[0].device.type in ("cpu", "cuda")
+    if spec.optimizer == "sgd":
+        return SGD(parameters, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=fused)
+    cls = Adam if spec.optimizer == "adam" else AdamW
+    return cls(parameters, lr=spec.lr, betas=spec.betas, eps=spec.eps, weight_decay=spec.weight_decay, fused=fused)
+
+
+def _resume(state: Path | None, model: nn.Module, optimizer: Optimizer) -> list[Epoch]:
+    if state is None or not state.exists():
+        return []
+    try:
+        return [Epoch(**record) for record in load_run(state, model, optimizer)["epochs"]]
+    except CorruptFileError:
+        state.unlink()  # only a shortcut: without it the run starts over
+        return []
+
+
+def _train_epoch(run: Run, optimizer: Optimizer, *, done: int, update: int) -> Epoch:
+    """One pass over the data, after `done` epochs and `update` updates."""
+    model, spec = run.model, run.spec
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    seed_everything(derive_seed(run.role, run.seed, "layers", done))  # dropout
+    model.train()
+    start, first, lr = time.perf_counter(), update, spec.lr_at(done, update)
+    expected = math.ceil(run.data.updates(spec.batch_size) / spec.accumulate)
+    loss_sum, count = torch.zeros((), device=parameters[0].device), 0
+    batches = run.data.epoch(spec.batch_size, derive_seed(run.role, run.seed, "order", done))
+    for group in _grouped(batches, spec.accumulate):
+        lr = spec.lr_at(done, update)
+        for options in optimizer.param_groups:
+            options["lr"] = lr
+        optimizer.zero_grad()
+        size = 0
+        for batch in group:
+            with run.numerics.autocast():
+                loss, examples = run.data.loss(model, batch)  # a sum over examples, and their number
+            loss.backward()
+            loss_sum += loss.detach()
+            size += examples
+        torch._foreach_div_([p.grad for p in parameters if p.grad is not None], size)  # sum and count, divide once
+        if spec.clip is not None:
+            nn.utils.clip_grad_norm_(parameters, spec.clip)
+        optimizer.step()
+        update, count = update + 1, count + size
+        if run.holder is not None:
+            run.holder.advance((done + min(1.0, (update - first) / expected)) / spec.epochs)
+    mean = float(loss_sum) / count if count else math.nan  # the epoch's only wait for the device
+    if not math.isfinite(mean):
+        raise DivergedError(f"the training loss of epoch {done + 1} is {mean}: try a lower lr, or clip")
+    return Epoch(done + 1, update, lr, mean, count / (time.perf_counter() - start))
+
+
+def _grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(batches)
+    while group := list(islice(iterator, size)):
+        yield group

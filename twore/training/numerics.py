@@ -1,0 +1,84 @@
+"""Numerics: on what and how precisely a run computes. Part of every result's identity.
+
+`auto` is resolved once, when a study is created, and written to study.yaml: a study resumed elsewhere keeps its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import torch
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bf16")
+WORTHWHILE = 1.15  # bf16 is taken when it is this many times faster; our choice: less is within timing noise
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """Device kind and floating-point behaviour of a study."""
+
+    device: str = "auto"
+    """auto (cuda, then mps, then cpu), cpu, cuda or mps."""
+    precision: str = "auto"
+    """float32; bf16: autocast, weights stay float32; auto: bf16 where a short measurement shows that it is faster."""
+    threads: int = 1
+    """CPU threads a worker; sums depend on it, so it is part of a result's identity."""
+    stack: int = 1
+    """Cells that run as one stacked model."""
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise ValueError(f"device is one of {', '.join(DEVICES)}: got {self.device!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}: got {self.precision!r}")
+        if self.threads < 1:
+            raise ValueError(f"threads is at least 1: got {self.threads}")
+        if self.stack != 1:
+            raise ValueError(f"stack is 1 until stacked fine-tuning exists: got {self.stack}")
+
+    def autocast(self) -> AbstractContextManager:
+        """The context in which forward passes run."""
+        if self.precision == "bf16":
+            return torch.autocast(self.device, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def apply_threads(self) -> None:
+        """Set torch's thread count for this process."""
+        torch.set_num_threads(self.threads)
+
+
+def resolve(numerics: Numerics, seconds: Callable[[Numerics], float] | None = None) -> Numerics:
+    """Replace `auto` by what this machine has.
+
+    seconds(numerics) -> time of a few training updates; called for float32 and bf16 when precision is auto.
+    Without it, auto is float32 on a CPU and bf16 on an accelerator that supports it.
+    """
+    device = numerics.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, but torch sees no CUDA device here: use --device cpu or auto")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device is mps, but torch sees no Apple GPU here: use --device cpu or auto")
+    resolved = replace(numerics, device=device)
+    if numerics.precision != "auto":
+        return resolved
+    exact, fast = replace(resolved, precision="float32"), replace(resolved, precision="bf16")
+    if seconds is None:
+        return fast if device == "cuda" and torch.cuda.is_bf16_supported() else exact
+    return fast if seconds(exact) > WORTHWHILE * seconds(fast) else exact
+
+
+def fastest(work: Callable[[], None], *, repeats: int = 3) -> float:
+    """Seconds of the fastest of some repetitions of `work`, after one that is not counted."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = perf_counter()
+        work()
+        times.append(perf_counter() - start)
+    return min(times)
