@@ -43,9 +43,8 @@ def test_the_four_columns_of_the_contract_are_enough_in_any_order():
 
 def test_earliest_epoch_wins_an_exact_tie_even_when_the_mean_is_rounded():
     seeds = {0: (0.1, 0.3), 1: (0.2, 0.2), 2: (0.3, 0.1)}  # sums of tenths: equal means, unequal in floating point
-    frame = pd.DataFrame([
-        {"epoch": e, "ratio": 0.5, "finetune_seed": s, "score": v} for s, pair in seeds.items() for e, v in zip((1, 2), pair)
-    ])  # fmt: skip
+    rows = [(epoch, 0.5, seed, score) for seed, pair in seeds.items() for epoch, score in zip((1, 2), pair)]
+    frame = pd.DataFrame(rows, columns=["epoch", "ratio", "finetune_seed", "score"])
     best = optimal_epochs(frame).iloc[0]
     assert best["epoch"] == 1
     assert optimal_epochs(table({0.5: (70.0, 70.0, 69.0)})).iloc[0]["ties"] == (10, 20)

@@ -92,6 +92,7 @@ def test_structure_is_far_above_and_noise_at_the_noise_floor():
 def test_spectrum_is_invariant():
     w = randn(24, 10, dtype=torch.float64)
     base = eigenvalues(w)
+    torch.testing.assert_close(base, torch.linalg.svdvals(w).square().flip(0))  # the 10 of the smaller side, no zeros
     rows, columns = torch.randperm(24, generator=torch.Generator().manual_seed(1)), torch.arange(9, -1, -1)
     for same in (w.T, w[rows], w[:, columns], -w, torch.linalg.qr(randn(24, 24, dtype=torch.float64))[0] @ w):
         torch.testing.assert_close(eigenvalues(same), base, rtol=1e-10, atol=1e-10)
@@ -224,6 +225,13 @@ def test_a_model_and_its_state_dict_agree_and_a_mask_is_seen():
     assert list(masked.layers["name"]) == list(base.layers["name"])
     effective = {"0.weight": model[0].weight, "3.weight": model[3].weight_orig * model[3].weight_mask}
     assert masked.value == random_distance(effective).value != base.value
+
+
+def test_a_quantised_layer_is_refused():
+    model = nn.Linear(9, 9)
+    model.weight = nn.Parameter(torch.ones(9, 9, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(ValueError, match="weight is torch.int8.*dequantised"):
+        random_distance(model)
 
 
 def test_neither_weights_nor_random_state_change():

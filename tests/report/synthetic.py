@@ -1,9 +1,9 @@
 """A run folder with a known two-regime shape, made without training anything.
 
 Truth of the reference setting (depth 8, all data): epochs 4, 8, ..., 40; at ratios 0.2, 0.5 and 0.8 the score rises to
-the end; at 0.9, 0.95 and 0.97 it peaks at epoch 24, 16 and 8, and then falls by LOSS points an epoch. So the boundary lies
-between 0.8 and 0.9, and the gains are 0.1 * 16 = 1.6, 0.2 * 24 = 4.8 and 0.3 * 32 = 9.6 points. Noise is constant within
-a pair of seeds except for a jitter that cancels in the mean, so that means and gains are exact.
+the end; at 0.9, 0.95 and 0.97 it peaks at epoch 24, 16 and 8, and then falls by LOSS points an epoch. So the boundary
+lies between 0.8 and 0.9, and the gains are 0.1 * 16 = 1.6, 0.2 * 24 = 4.8 and 0.3 * 32 = 9.6 points. Noise is constant
+within a pair of seeds except for a jitter that cancels in the mean, so that means and gains are exact.
 """
 
 from __future__ import annotations
@@ -58,7 +58,13 @@ def write_run(
 
 
 def _add_rows(
-    tables: dict[str, list[dict]], setting: dict, dense: int, dense_seeds: int, finetune_seeds: int, later: int, two_regimes: bool
+    tables: dict[str, list[dict]],
+    setting: dict,
+    dense: int,
+    dense_seeds: int,
+    finetune_seeds: int,
+    later: int,
+    two_regimes: bool,
 ) -> None:
     run = {**setting, "dense_seed": dense}
     by = {"host": "node-a", "finished_at": f"2026-11-2{dense}T12:00:00", "commit": "abc1234"}
@@ -72,26 +78,36 @@ def _add_rows(
             **run, "epoch": epoch, "update": 80 * epoch, "lr": rate, "train_loss": 2.3 * (1 - done) ** 2 + 0.02,
             "valid_score": None, "score": dense_score, "pruned": epoch > 0, "random_distance": spectrum,
             "random_distance_stderr": 0.0004, "random_distance_noise": 0.02, "random_divergence": spectrum**2,
-            "random_divergence_stderr": 0.0001, "random_divergence_noise": 0.0004, "key": f"c{epoch}", "seconds": 0.5, **by,
+            "random_divergence_stderr": 0.0001, "random_divergence_noise": 0.0004, "key": f"c{epoch}",
+            "seconds": 0.5, **by,
         })  # fmt: skip
         for ratio in RATIOS if epoch else ():
             mean = score(epoch, ratio, later, two_regimes) + tilt * (1 + epoch / 40 * (ratio in PEAKS))
             for seed in range(finetune_seeds):
                 jitter = 0.2 * (seed - (finetune_seeds - 1) / 2) * (1 if epoch % 8 else -1)
                 tables["results"].append({
-                    **run, "epoch": epoch, "ratio": ratio, "density": 1 - ratio, "finetune_seed": seed, "valid_score": None,
-                    "score": mean + jitter, "loss": 0.4, "train_loss": 0.3, "revived": 0, "key": f"k{epoch}", "seconds": 2.0,
-                    **by,
+                    **run, "epoch": epoch, "ratio": ratio, "density": 1 - ratio, "finetune_seed": seed,
+                    "valid_score": None, "score": mean + jitter, "loss": 0.4, "train_loss": 0.3, "revived": 0,
+                    "key": f"k{epoch}", "seconds": 2.0, **by,
                 })  # fmt: skip
             js = 0.001 + 0.004 * ratio + (0.05 * ratio if ratio in PEAKS else 0.0)  # jumps between 0.8 and 0.9
             names = [f"0-{i}" for i in range(1, finetune_seeds)] + ["mean"]
             tables["pairs"] += [
-                {**run, "epoch": epoch, "ratio": ratio, "pair": pair, "model_similarity": js, "agreement": 1 - js, "key": "p", **by}
+                {
+                    **run,
+                    "epoch": epoch,
+                    "ratio": ratio,
+                    "pair": pair,
+                    "model_similarity": js,
+                    "agreement": 1 - js,
+                    "key": "p",
+                    **by,
+                }
                 for pair in names
             ]
     for epoch in range(1, 41):
         done = epoch / 40
         tables["curves"].append({
-            **run, "epoch": epoch, "lr": 0.1 * 0.1 ** ((epoch > 20) + (epoch > 30)), "train_loss": 2.3 * (1 - done) ** 2 + 0.02,
-            "valid_score": None, "score": 10 + 85 * (1 - (1 - done) ** 3),
+            **run, "epoch": epoch, "lr": 0.1 * 0.1 ** ((epoch > 20) + (epoch > 30)),
+            "train_loss": 2.3 * (1 - done) ** 2 + 0.02, "valid_score": None, "score": 10 + 85 * (1 - (1 - done) ** 3),
         })  # fmt: skip

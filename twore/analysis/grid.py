@@ -1,10 +1,11 @@
-"""From the rows of `results.csv` to grids of scores: which columns name a setting, what is a replicate, what is averaged.
+"""From the rows of `results.csv` to grids of scores: which columns name a setting, what is a replicate, what is
+averaged.
 
 A grid is a matrix of one setting: a row a prune ratio (ascending), a column a training epoch (ascending).
 Letters: U units of replication, R ratios, E epochs.
 
-Averages, everywhere in `twore.analysis`: over the fine-tune seeds of a dense seed first, then over the dense seeds. A grid
-may be incomplete (a study that was killed): a cell is the mean of the rows there are, NaN where there is none.
+Averages, everywhere in `twore.analysis`: over the fine-tune seeds of a dense seed first, then over the dense seeds. A
+grid may be incomplete (a study that was killed): a cell is the mean of the rows there are, NaN where there is none.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import pandas as pd
 NEEDED = ("epoch", "ratio", "score", "finetune_seed")
 RATIO_TOLERANCE = 1e-9  # two ratios closer than this are the same ratio; our choice, as in the public contract
 RUN_COLUMNS = frozenset(  # columns of results.csv that never name a setting, wherever a frame made by hand puts them
-    ("setting dense_seed epoch ratio density finetune_seed valid_score score train_loss revived "
-     "key host seconds finished_at commit").split()
+    ["setting", "dense_seed", "epoch", "ratio", "density", "finetune_seed", "valid_score", "score", "train_loss",
+     "revived", "key", "host", "seconds", "finished_at", "commit"]
 )  # fmt: skip
 
 
 def setting_columns(results: pd.DataFrame) -> list[str]:
-    """The columns that say which setting a row belongs to: those left of `epoch`, but not `setting` nor `dense_seed`."""
+    """The columns that say which setting a row belongs to: those left of `epoch` except `setting` and `dense_seed`."""
     columns = [str(name) for name in results.columns]
     if "epoch" not in columns:
         raise ValueError(f"the results need a column `epoch`; the columns are {columns}")
@@ -29,7 +30,8 @@ def setting_columns(results: pd.DataFrame) -> list[str]:
 
 
 def one_setting(results: pd.DataFrame) -> pd.DataFrame:
-    """The checked rows of a single setting, with a `dense_seed` (0 where the frame has none) and equal ratios made equal.
+    """The checked rows of a single setting, with a `dense_seed` (0 where the frame has none) and equal ratios made
+    equal.
 
     ValueError: a needed column is missing, there is no row, a number is not finite, or there are several settings.
     """
@@ -55,7 +57,7 @@ def one_setting(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def match_ratios(ratios: np.ndarray) -> np.ndarray:
-    """Each ratio replaced by the smallest of those within 1e-9 of its neighbour, so that equal ratios compare equal. (N,) -> (N,)"""
+    """Ratios within 1e-9 of their neighbour made one, the smallest, so that equal ratios compare equal. (N,) -> (N,)"""
     order = np.argsort(ratios, kind="stable")
     ascending = ratios[order]
     starts = np.concatenate([[True], np.diff(ascending) > RATIO_TOLERANCE])  # (N,): True opens a group of equal ratios
@@ -69,10 +71,9 @@ def mean_grid(results: pd.DataFrame, column: str = "score") -> pd.DataFrame:
 
     NaN where a cell has no row. Unit and range are those of the column.
     """
-    _, grids = unit_grids(results, column, unit="dense")
     table = one_setting(results)
     return pd.DataFrame(
-        average(grids),
+        average(checked_grids(table, column, unit="dense")[1]),
         index=pd.Index(sorted(table["ratio"].unique()), name="ratio"),
         columns=pd.Index(sorted(table["epoch"].unique()), name="epoch"),
     )
@@ -80,22 +81,27 @@ def mean_grid(results: pd.DataFrame, column: str = "score") -> pd.DataFrame:
 
 def replication(results: pd.DataFrame) -> str | None:
     """What was repeated, and so carries the error: "dense" with two dense seeds or more, else "finetune", else None."""
-    table = one_setting(results)
-    if table["dense_seed"].nunique() >= 2:
+    if "dense_seed" in results.columns and results["dense_seed"].nunique() >= 2:
         return "dense"
-    return "finetune" if table["finetune_seed"].nunique() >= 2 else None
+    return "finetune" if results["finetune_seed"].nunique() >= 2 else None
 
 
-def unit_grids(results: pd.DataFrame, column: str = "score", *, unit: str | None = None) -> tuple[list[int], np.ndarray]:
+def unit_grids(
+    results: pd.DataFrame, column: str = "score", *, unit: str | None = None
+) -> tuple[list[int], np.ndarray]:
     """The seeds and a grid of `column` for each of them, (U, R, E); NaN where a unit lacks a cell.
 
-    unit: "dense" (a grid a dense seed, mean over its fine-tune seeds), "finetune" (a grid a fine-tune seed, mean over the
+    unit: "dense" (a grid a dense seed, mean over its fine-tune seeds), "finetune" (a grid a fine-tune seed, mean over
+        the
     dense seeds); None takes what `replication` says, or "dense" when nothing was repeated.
     """
-    if column not in results.columns:
+    return checked_grids(one_setting(results), column, unit=unit)
+
+
+def checked_grids(table: pd.DataFrame, column: str, *, unit: str | None) -> tuple[list[int], np.ndarray]:
+    """`unit_grids` for a table that `one_setting` has checked already."""
+    if column not in table.columns:
         raise ValueError(f"the results have no column `{column}`")
-    table = one_setting(results)
-    table[column] = pd.to_numeric(table[column])
     name = f"{unit or replication(table) or 'dense'}_seed"
     means = table.groupby([name, "ratio", "epoch"])[column].mean().unstack("epoch").sort_index(axis=1)
     ratios = sorted(table["ratio"].unique())
@@ -104,7 +110,8 @@ def unit_grids(results: pd.DataFrame, column: str = "score", *, unit: str | None
 
 
 def average(grids: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
-    """Mean over the units of the cells that are there, NaN where none is. (U, R, E) -> (R, E), or counts (B, U) -> (B, R, E)
+    """Mean over the units of the cells that are there, NaN where none is. (U, R, E) -> (R, E), or counts (B, U) -> (B,
+    R, E)
 
     counts: how often each unit is drawn in each of B resamples.
     """
@@ -121,7 +128,9 @@ def _finite(column: pd.Series, name: str) -> pd.Series:
     numbers = pd.to_numeric(column)
     bad = ~np.isfinite(numbers.to_numpy(float))
     if bad.any():
-        raise ValueError(f"`{name}` is not a finite number in {int(bad.sum())} of {len(bad)} rows; drop or rerun these cells")
+        raise ValueError(
+            f"`{name}` is not a finite number in {int(bad.sum())} of {len(bad)} rows; drop or rerun these cells"
+        )
     return numbers
 
 

@@ -1,8 +1,8 @@
-"""The two regimes, read off the grid of scores: the best epoch of each prune ratio, and the ratio where stopping early pays.
+"""The two regimes, read off the grid of scores: the best epoch of each ratio, and the ratio where stopping early pays.
 
-Report section 6.2: Regime I (light pruning) is where the last checkpoints are the best to prune, Regime II (heavy pruning)
-where an earlier one is. `optimal_epochs` gives the red markers of figures 3 and 4, `regime_boundary` the line between.
-All scores, gains and regrets are in points of the task's score, higher is better.
+Report section 6.2: Regime I (light pruning) is where the last checkpoints are the best to prune, Regime II (heavy
+pruning) where an earlier one is. `optimal_epochs` gives the red markers of figures 3 and 4, `regime_boundary` the line
+between. All scores, gains and regrets are in points of the task's score, higher is better.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from twore.analysis.grid import average, one_setting, replication, unit_grids
+from twore.analysis.grid import average, checked_grids, one_setting, replication
 
 EXACT = 1e-9  # means that differ by less are equal: the rounding of a mean must not decide between epochs
 COVERAGE = 0.9  # of the bootstrap interval; our choice
@@ -24,8 +24,8 @@ class RegimeBoundary:
 
     lower: the heaviest ratio below the line (Regime I); None when the lightest ratio already gains.
     upper: the lightest ratio where stopping early gains at least `min_gain` (Regime II); None when no ratio does.
-    interval: 90 % bootstrap range of `upper`, ends are ratios of the grid, 1.0 standing for "no ratio of the grid"; None
-        without two seeds.
+    interval: 90 % bootstrap range of `upper`, ends are ratios of the grid, 1.0 standing for "no ratio of the grid";
+        None without two seeds.
     gains: best minus last checkpoint, points, indexed by ratio; NaN where the last checkpoint was not run.
     units: what was resampled, "dense" or "finetune" seeds; None with one seed.
     """
@@ -44,14 +44,18 @@ def optimal_epochs(results: pd.DataFrame, *, select: str = "auto") -> pd.DataFra
     results: rows of results.csv of one setting; needs epoch, ratio, score, finetune_seed. Dense seeds are replicates:
         averaged, after the fine-tune seeds. Missing cells are averaged over: only what was run counts.
     select: the column the choice is made on; "auto" takes `valid_score` when every row has it, else `score`. The score
-        reported is always `score` (test). Chosen on `score` itself, the gain is optimistic: it is a maximum over epochs.
+        reported is always `score` (test). Chosen on `score` itself, the gain is optimistic: it is a maximum over
+        epochs.
 
-    Columns: ratio; epoch (chosen; the earliest of exact ties); score; ties (tuple of epochs whose mean lies within `spread`
-    of the best: the tie set {e: A(e) >= A(e*) - s}); final_epoch (the last of the results), final_score (NaN if that cell
-    was not run); gain = score - final_score; spread (s.d. of the fine-tune seeds in the column chosen on, pooled over the
-    ratio's epochs, ddof 1; NaN with one seed, when only exact ties count); gain_sd (s.d. of the gain over dense seeds, or
-    over fine-tune seeds with one dense seed; NaN with one); units (seeds behind gain_sd); oracle_epoch, oracle_score (best
-    on `score`); regret = oracle_score - score, 0 or more.
+    Columns:
+        ratio; epoch (chosen; the earliest of exact ties); score
+        ties: tuple of epochs whose mean lies within `spread` of the best, {e: A(e) >= A(e*) - s}
+        final_epoch (the last of the results); final_score (NaN if that cell was not run); gain = score - final_score
+        spread: s.d. of the fine-tune seeds in the column chosen on, pooled over the ratio's epochs, ddof 1; NaN with
+            one seed, when only exact ties count
+        gain_sd: s.d. of the gain over dense seeds, or over fine-tune seeds with one dense seed; NaN with one of each
+        units: number of seeds behind gain_sd
+        oracle_epoch, oracle_score (best on `score`); regret = oracle_score - score, 0 or more
 
     Raises ValueError for a missing column, scores that are not finite, or several settings.
     """
@@ -60,9 +64,9 @@ def optimal_epochs(results: pd.DataFrame, *, select: str = "auto") -> pd.DataFra
     epochs = np.array(sorted(table["epoch"].unique()))
     ratios = sorted(table["ratio"].unique())
     unit = replication(table)
-    _, by_seed = unit_grids(table, "score", unit=unit)  # (U, R, E)
-    scores = average(unit_grids(table, "score", unit="dense")[1])  # (R, E)
-    chosen_on = average(unit_grids(table, column, unit="dense")[1])  # (R, E)
+    _, by_seed = checked_grids(table, "score", unit=unit)  # (U, R, E)
+    scores = average(checked_grids(table, "score", unit="dense")[1])  # (R, E)
+    chosen_on = average(checked_grids(table, column, unit="dense")[1])  # (R, E)
     spreads = _pooled_spread(table, column).reindex(ratios).to_numpy()
     picks, oracles = _first_best(chosen_on), _first_best(scores)  # (R,)
     rows = []
@@ -85,12 +89,12 @@ def optimal_epochs(results: pd.DataFrame, *, select: str = "auto") -> pd.DataFra
 def regime_boundary(
     results: pd.DataFrame, *, min_gain: float = 0.5, resamples: int = 2000, seed: int = 0, select: str = "auto"
 ) -> RegimeBoundary:
-    """The ratios between which early stopping starts to gain `min_gain` points over the last checkpoint, for one setting.
+    """The ratios of one setting between which early stopping starts to gain `min_gain` points over the last checkpoint.
 
-    `upper` is the lightest ratio that gains as much, `lower` its lighter neighbour. A single noisy light ratio can thus set
-    the line: look at `.gains` and `.interval`. The gain is that of the best epoch (chosen as in `optimal_epochs`; `select`
-    likewise). The interval resamples dense seeds when there are two or more, else fine-tune seeds (then it knows nothing
-    of the variation between dense runs).
+    `upper` is the lightest ratio that gains as much, `lower` its lighter neighbour. A single noisy light ratio can thus
+    set the line: look at `.gains` and `.interval`. The gain is that of the best epoch, chosen as in `optimal_epochs`
+    (`select` likewise). The interval resamples dense seeds when there are two or more, else fine-tune seeds (then it
+    knows nothing of the variation between dense runs).
 
     Raises ValueError as `optimal_epochs` does, and for a min_gain that is not positive.
     """
@@ -100,15 +104,15 @@ def regime_boundary(
     column = selection_column(table, select)
     unit = replication(table)
     ratios = np.array(sorted(table["ratio"].unique()))
-    _, scores = unit_grids(table, "score", unit="dense")
-    _, chosen_on = unit_grids(table, column, unit="dense")
+    _, scores = checked_grids(table, "score", unit="dense")
+    _, chosen_on = checked_grids(table, column, unit="dense")
     gains = _gains(average(chosen_on), average(scores))  # (R,)
     reached = np.flatnonzero(gains >= min_gain - EXACT)  # NaN gains compare False: not reached
     at = int(reached[0]) if len(reached) else len(ratios)
     interval = None
     if unit is not None:
-        _, scores = unit_grids(table, "score", unit=unit)
-        _, chosen_on = unit_grids(table, column, unit=unit)
+        _, scores = checked_grids(table, "score", unit=unit)
+        _, chosen_on = checked_grids(table, column, unit=unit)
         interval = _bootstrap(chosen_on, scores, ratios, min_gain=min_gain, resamples=resamples, seed=seed)
     return RegimeBoundary(
         lower=float(ratios[at - 1]) if at > 0 else None,
@@ -128,7 +132,7 @@ def selection_column(results: pd.DataFrame, select: str = "auto") -> str:
     if select not in ("valid_score", "score"):
         raise ValueError(f'select is "auto", "valid_score" or "score": got {select!r}')
     if select == "valid_score" and not complete:
-        raise ValueError('some rows have no valid_score; choose select="score", or run with part of the training data held out')
+        raise ValueError('some rows have no valid_score; choose select="score", or hold out part of the training data')
     return select
 
 
@@ -160,9 +164,9 @@ def _bootstrap(
 
 
 def _pooled_spread(table: pd.DataFrame, column: str) -> pd.Series:
-    """S.d. of the fine-tune seeds of a (dense seed, epoch), pooled over these, by ratio; NaN where nothing was repeated."""
+    """S.d. of the fine-tune seeds within a dense seed and epoch, pooled over these, by ratio; NaN without repeats."""
     groups = table.groupby(["ratio", "dense_seed", "epoch"])[column].agg(["var", "count"])
     freedom = groups["count"] - 1
     squares = (groups["var"].fillna(0.0) * freedom).groupby("ratio").sum()
     freedom = freedom.groupby("ratio").sum()
-    return np.sqrt(squares / freedom.where(freedom > 0))
+    return (squares / freedom.where(freedom > 0)) ** 0.5

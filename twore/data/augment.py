@@ -68,7 +68,7 @@ class ImageBatches:
         # A view whose row r is the W pixels from pixel r of all images laid end to end. Any row of any window is one of
         # these, so a batch of crops is one index_select of B*H rows: four times as fast as indexing windows.
         pixels = padded.numel() // channels
-        self._rows = padded.as_strided((pixels - width, width * channels), (channels, 1))
+        self._rows = padded.as_strided((pixels - width + 1, width * channels), (channels, 1))
         self._row_starts = torch.arange(height, device=self.device) * padded.shape[2]  # (H,), in pixels of one image
         # (2, 1, W*C): the order of a row's bytes, as it is and mirrored with the channels of a pixel kept together.
         order = torch.arange(width * channels, device=self.device).view(width, channels)
@@ -120,7 +120,8 @@ class ImageBatches:
         u = self._rows.index_select(0, rows).view(-1, height, width * channels)
         if mirror is not None:
             u = u.gather(2, self._orders[mirror].expand_as(u))
-        x = torch.addcmul(self._shift, u.view(len(first), -1).float(), self._scale)  # (B, H*W*C)
+        x = u.view(len(first), -1).float()  # (B, H*W*C)
+        torch.addcmul(self._shift, x, self._scale, out=x)  # in place: fresh memory costs more than the arithmetic
         return x.view(-1, height, width, channels).permute(0, 3, 1, 2)  # (B, C, H, W) in channels_last memory
 
 

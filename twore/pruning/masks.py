@@ -68,7 +68,7 @@ def apply_masks(model: nn.Module, masks: Masks) -> None:
 
 def sparsity_report(masks: Masks) -> pd.DataFrame:
     """A row a mask, in their order. Columns: name, shape (tuple), size and kept (entries), density (kept / size)."""
-    kept = _to_host([mask.sum() for mask in masks.values()])
+    kept = _to_host([mask.count_nonzero() for mask in masks.values()])
     rows = [
         (name, tuple(mask.shape), mask.numel(), count, _density(count, mask.numel()))
         for (name, mask), count in zip(masks.items(), kept, strict=True)
@@ -94,8 +94,8 @@ def audit_masks(model: nn.Module, masks: Masks) -> Audit:
     Raises ValueError when a mask has no weight of its name and shape in the model.
     """
     matched = match_masks(model, masks)
-    kept = [mask.sum() for _, _, mask in matched]
-    revived = [(weight.ne(0) & ~mask).sum() for _, weight, mask in matched]
+    kept = [mask.count_nonzero() for _, _, mask in matched]
+    revived = [(weight.ne(0) & ~mask).count_nonzero() for _, weight, mask in matched]
     counts = _to_host(kept + revived)
     alive = counts[len(matched) :]
     size, total_kept = sum(mask.numel() for _, _, mask in matched), sum(counts[: len(matched)])

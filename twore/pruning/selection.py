@@ -22,8 +22,8 @@ def lowest(scores: Tensor, k: int) -> Tensor:
     threshold = _kth(scores, k)
     below = scores < threshold
     ties = scores == threshold
-    wanted = k - int(below.sum())  # of the ties; at least 1
-    if wanted < int(ties.sum()):
+    wanted = k - int(below.count_nonzero())  # of the ties; at least 1
+    if wanted < int(ties.count_nonzero()):
         ties &= ties.cumsum(0) <= wanted
     return below | ties
 
@@ -34,10 +34,10 @@ def counts_of_lowest(scores: Mapping[str, Tensor], k: int) -> dict[str, int]:
         return dict.fromkeys(scores, 0)
     tensors = _on_one_device_and_dtype(scores)
     threshold = _kth(torch.cat(list(tensors.values())), k)
-    counts = {name: int((tensor < threshold).sum()) for name, tensor in tensors.items()}
+    counts = {name: int((tensor < threshold).count_nonzero()) for name, tensor in tensors.items()}
     wanted = k - sum(counts.values())  # of the ties
     for name, tensor in tensors.items():
-        taken = min(wanted, int((tensor == threshold).sum()))
+        taken = min(wanted, int((tensor == threshold).count_nonzero()))
         counts[name] += taken
         wanted -= taken
     return counts

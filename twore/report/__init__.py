@@ -1,7 +1,8 @@
-"""The report of a run folder: every figure as PNG and SVG, and one page that explains them. Reads tables only, never torch.
+"""The report of a run folder: every figure as PNG and SVG, and one page that explains them. Reads tables only, never
+torch.
 
-    from twore.report import write_report
-    write_report(Path("runs/cifar"))            # -> runs/cifar/report.html, runs/cifar/figures/figure-3a-regimes.png, ...
+from twore.report import write_report
+write_report(Path("runs/cifar"))            # -> runs/cifar/report.html, runs/cifar/figures/figure-3a-regimes.png, ...
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ __all__ = ["write_report"]
 def write_report(folder: Path | str) -> Path:
     """Write `figures/*.png`, `figures/*.svg` and `report.html` into a run folder; returns the page.
 
-    Needs results.csv; reads study.yaml, checkpoints.csv, pairs.csv, curves.csv and failures.csv where they are, and says
-    on the page which figures had to be left out and why. The same tables give the same bytes.
+    Needs results.csv; reads study.yaml, checkpoints.csv, pairs.csv, curves.csv and failures.csv where they are, and
+    says on the page which figures had to be left out and why. The same tables give the same bytes.
 
     Raises FileNotFoundError without results.csv, ValueError when it has no rows or a score that is no number.
     """

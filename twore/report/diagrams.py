@@ -1,11 +1,16 @@
-"""The 2-D diagrams: prune ratio (up) against training epochs (right), a cell an experiment. Report figures 2, 3, 4, 6, 8, 9.
+"""The 2-D diagrams: prune ratio (up) against training epochs (right), a cell an experiment. Report figures 2, 3, 4, 6,
+8, 9.
 
-Each cell is a mean over fine-tune seeds and dense seeds (`twore.analysis.mean_grid`). "Normalised" means minus the best of
-the row: 0 at the best epoch of that ratio, negative elsewhere, in points. Both axes are categorical, since neither ratios
+Each cell is a mean over fine-tune seeds and dense seeds (`twore.analysis.mean_grid`). "Normalised" means minus the
+best of
+the row: 0 at the best epoch of that ratio, negative elsewhere, in points. Both axes are categorical, since neither
+    ratios
 nor epochs need be evenly spaced. Letters: R ratios, E epochs.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,17 +19,20 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from twore.analysis import mean_grid, optimal_epochs, regime_boundary
 from twore.report.style import GREY, SCORE_MAP, SIMILARITY_MAP, STAR, styled
-from twore.report.tables import ScalingRow
+from twore.report.tables import ScalingRow, text_of
 
 EPOCH_AXIS = "training epochs before pruning"
 RATIO_AXIS = "prune ratio (fraction of weights removed)"
+WIDE = 8  # epochs: two wider diagrams side by side would not be legible on a page
 MOST_PRINTED = (20, 14)  # epochs, ratios: a larger grid has no room for its numbers
+NOT_RUN: dict[str, Any] = {"facecolor": "#f1f2f4", "edgecolor": "#b3b9c1"}
 LOSS = 0.5  # points; a later cell this far below the best is hatched: the `min_gain` of regime_boundary
 
 
@@ -42,7 +50,7 @@ def accuracy_diagram(
         mark_optima(ax, results, grid)
     _label(ax)
     figure.colorbar(ScalarMappable(norm, SCORE_MAP), ax=ax, label=score_label, extend=_extend(grid, norm), pad=0.02)
-    _legend(figure, grid, optima=optima, hatched=False)
+    _legend(figure, [grid], optima=optima, hatched=False)
     return figure
 
 
@@ -50,7 +58,7 @@ def accuracy_diagram(
 def normalised_diagram(
     results: pd.DataFrame, *, score_label: str = "score", title: str = "Score below the best of each ratio"
 ) -> Figure:
-    """Figure 3: each row minus its best, with the best epoch of each ratio, its tie set, and the line between the regimes."""
+    """Figure 3: each row minus its best, with the best epoch and ties of each ratio, and the line between regimes."""
     grid = normalised(results)
     figure, (ax,) = _canvas(grid)
     norm = _normalised_scale([grid])
@@ -62,7 +70,7 @@ def normalised_diagram(
     _label(ax)
     bar = ScalarMappable(norm, SCORE_MAP)
     figure.colorbar(bar, ax=ax, label=_below(score_label), extend=_extend(grid, norm), pad=0.05)
-    _legend(figure, grid, optima=True, hatched=True)
+    _legend(figure, [grid], optima=True, hatched=True)
     return figure
 
 
@@ -78,7 +86,8 @@ def scaling_diagrams(
     norm = norm if as_is else _normalised_scale(list(grids.values()))
     columns = max(len(row.settings) for row in rows)
     height = max(2.6, 0.9 + 0.24 * max(len(grid) for grid in grids.values()))
-    figure = Figure(figsize=(1.6 + 2.9 * columns, 0.9 + height * len(rows)), layout="constrained")
+    layout = ConstrainedLayoutEngine(hspace=0.05)  # titles clear of the ticks above them
+    figure = Figure(figsize=(1.6 + 2.6 * columns, 0.9 + height * len(rows)), layout=layout)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for i, row in enumerate(rows):
         for j in range(columns):
@@ -91,42 +100,51 @@ def scaling_diagrams(
             if not as_is:
                 hatch_late_loss(ax, panels[row.settings[j]], grid)
             mark_optima(ax, panels[row.settings[j]], grid, centred=True)
-            ax.set_title(f"{row.label}: {row.values[j]:g}" if _is_number(row.values[j]) else f"{row.label}: {row.values[j]}",
-                         fontsize=9.5)  # fmt: skip
+            ax.set_title(f"{row.label}: {text_of(row.values[j])}", fontsize=9.5)
             ax.set_xlabel(EPOCH_AXIS if i == len(rows) - 1 else "")
             ax.set_ylabel("prune ratio" if j == 0 else "")
     label = score_label if as_is else _below(score_label)
-    every = pd.concat(list(grids.values()))
-    figure.colorbar(ScalarMappable(norm, SCORE_MAP), ax=axes, label=label, extend=_extend(every, norm), pad=0.015, aspect=35)
-    _legend(figure, every, optima=True, hatched=not as_is)
+    figure.colorbar(
+        ScalarMappable(norm, SCORE_MAP), ax=axes, label=label, extend=_extend(values, norm), pad=0.015, aspect=35
+    )
+    _legend(figure, list(grids.values()), optima=True, hatched=not as_is)
     return figure
 
 
 @styled
 def similarity_diagram(results: pd.DataFrame, pairs: pd.DataFrame, *, score_label: str = "score") -> Figure:
-    """Figure 6: normalised score beside model_similarity (nats, mean over pairs of fine-tune seeds), on the same axes."""
+    """Figure 6: normalised score and model_similarity (nats, mean over pairs of seeds) on the same axes.
+
+    Side by side, or one above the other when the grid is wide.
+    """
     left = normalised(results)
-    right = similarity_grid(pairs).reindex(index=left.index, columns=left.columns)
-    figure, (ax, beside) = _canvas(left, panels=2)
+    right = similarity_grid(pairs).reindex(columns=left.columns).reindex(left.index, method="nearest", tolerance=1e-8)
+    wide = left.shape[1] > WIDE
+    figure, (ax, beside) = _canvas(left, panels=2, stacked=wide)
     norm = _normalised_scale([left])
     draw_grid(ax, left, norm=norm, cmap=SCORE_MAP)
     hatch_late_loss(ax, results, left)
     mark_optima(ax, results, left)
     ax.set_title("Score below the best of each ratio")
-    figure.colorbar(ScalarMappable(norm, SCORE_MAP), ax=ax, label=_below(score_label), extend=_extend(left, norm), pad=0.05)
+    figure.colorbar(
+        ScalarMappable(norm, SCORE_MAP), ax=ax, label=_below(score_label), extend=_extend(left, norm), pad=0.05
+    )
     top = float(np.nanmax(right)) or 1.0  # all pairs equal: any positive scale does
     scale = Normalize(0.0, top)
     draw_grid(beside, right * _milli(top), norm=Normalize(0.0, top * _milli(top)), cmap=SIMILARITY_MAP, lower=False)
     in_thousandths = _milli(top) > 1 and _prints(right)
-    beside.set_title("model_similarity of two fine-tunings" + (" (cells: 1/1000 nat)" if in_thousandths else ""))
+    beside.set_title("model_similarity" + (" (in the cells: 1/1000 nat)" if in_thousandths else ""))
     label = "model_similarity (nats; larger is less similar)"
     figure.colorbar(ScalarMappable(scale, SIMILARITY_MAP), ax=beside, label=label, pad=0.05)
     for panel in (ax, beside):
         mark_boundary(panel, results, left)
         _label(panel)
-    beside.set_ylabel("")
-    beside.set_yticklabels([])
-    _legend(figure, left, optima=True, hatched=True)
+    if wide:
+        ax.set_xlabel("")
+    else:
+        beside.set_ylabel("")
+        beside.set_yticklabels([])
+    _legend(figure, [left, right], optima=True, hatched=True)
     return figure
 
 
@@ -144,7 +162,9 @@ def similarity_grid(pairs: pd.DataFrame) -> pd.DataFrame:
     return means.unstack("epoch").sort_index().sort_index(axis=1)
 
 
-def draw_grid(ax: Axes, grid: pd.DataFrame, *, norm: Normalize, cmap: str, print_values: bool = True, lower: bool = True) -> None:
+def draw_grid(
+    ax: Axes, grid: pd.DataFrame, *, norm: Normalize, cmap: str, print_values: bool = True, lower: bool = True
+) -> None:
     """The cells of a grid, heavy ratios on top; missing ones are crossed out; values printed where there is room.
 
     lower: print in the lower half of the cell, under the markers of `mark_optima`.
@@ -154,7 +174,7 @@ def draw_grid(ax: Axes, grid: pd.DataFrame, *, norm: Normalize, cmap: str, print
     ax.pcolormesh(np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, np.ma.masked_invalid(values),
                   norm=norm, cmap=cmap, edgecolors="white", linewidth=0.4)  # fmt: skip
     for i, j in np.argwhere(np.isnan(values)):
-        ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor="#f1f2f4", edgecolor="#b3b9c1", hatch="xx", linewidth=0.3))
+        ax.add_patch(Rectangle((float(j) - 0.5, float(i) - 0.5), 1, 1, linewidth=0.3, hatch="xx", **NOT_RUN))
     if print_values and _prints(grid):
         decimals = 1 if np.nanmax(np.abs(values)) >= 1 else 2
         for i, j in np.argwhere(np.isfinite(values)):
@@ -163,7 +183,7 @@ def draw_grid(ax: Axes, grid: pd.DataFrame, *, norm: Normalize, cmap: str, print
             number = round(float(values[i, j]), decimals) + 0.0  # + 0.0 turns -0.0 into 0.0
             text = f"{number:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
             ax.text(j, i - 0.2 * lower, text, ha="center", va="center", fontsize=6.6, color=ink)
-    every = max(1, int(np.ceil(columns / (20 if print_values else 8))))
+    every = max(1, int(np.ceil(columns / (20 if print_values else 5))))
     shown = range(columns - 1, -1, -every)  # counted from the last epoch, which must have its tick
     ax.set_xticks([*shown], [f"{grid.columns[j]:g}" for j in shown])
     ax.set_yticks(range(rows), [f"{ratio:.6g}" for ratio in grid.index])
@@ -186,33 +206,41 @@ def mark_optima(ax: Axes, results: pd.DataFrame, grid: pd.DataFrame, *, centred:
 
 def hatch_late_loss(ax: Axes, results: pd.DataFrame, grid: pd.DataFrame) -> None:
     """Hatch the cells past the best epoch that are half a point or more below it: the report's dark band."""
-    for i, (_, best) in enumerate(optimal_epochs(results).iterrows()):
-        for j, epoch in enumerate(grid.columns):
-            if epoch > best["epoch"] and grid.iloc[i, j] <= -LOSS:
-                ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=(1, 1, 1, 0.38), hatch="///", lw=0))
+    best = optimal_epochs(results)["epoch"].to_numpy(float)[:, None]  # (R, 1)
+    late = grid.columns.to_numpy(float)[None, :] > best  # (R, E)
+    for i, j in np.argwhere(late & (grid.to_numpy(float) <= -LOSS)):
+        corner = (float(j) - 0.5, float(i) - 0.5)
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=(1, 1, 1, 0.38), hatch="///", lw=0))
 
 
 def mark_boundary(ax: Axes, results: pd.DataFrame, grid: pd.DataFrame) -> None:
-    """A dashed line between the regimes, with their names at the right of the diagram; nothing if one regime fills it."""
+    """A dashed line between the regimes, and their names at its right; no line if one regime fills the diagram."""
     line = regime_boundary(results, min_gain=LOSS, resamples=1)
-    below = 0 if line.upper is None else int(np.argmin(np.abs(grid.index.to_numpy() - line.upper)))
-    if line.upper is None:
-        below = len(grid)
+    below = len(grid) if line.upper is None else int(np.argmin(np.abs(grid.index.to_numpy() - line.upper)))  # rows of I
     if 0 < below < len(grid):
-        ax.axhline(below - 0.5, color="white", lw=1.6, ls=(0, (4, 2)), path_effects=[withStroke(linewidth=3.4, foreground="black")])
+        ax.axhline(
+            below - 0.5,
+            color="white",
+            lw=1.6,
+            ls=(0, (4, 2)),
+            path_effects=[withStroke(linewidth=3.4, foreground="black")],
+        )
     for low, high, name in ((0, below, "Regime I"), (below, len(grid), "Regime II")):
         if high - low >= 1:
             room = high - low >= 2
-            ax.text(1.012, ((low + high) / 2) / len(grid), name if room else name.replace("Regime ", ""), rotation=90 if room else 0,
-                    transform=ax.transAxes, ha="left", va="center", fontsize=8.5, color=GREY, fontweight="bold")  # fmt: skip
+            text = name if room else name.replace("Regime ", "")
+            ax.text(1.012, ((low + high) / 2) / len(grid), text, rotation=90 if room else 0, transform=ax.transAxes,
+                    ha="left", va="center", fontsize=8.5, color=GREY, fontweight="bold")  # fmt: skip
 
 
-def _canvas(grid: pd.DataFrame, panels: int = 1) -> tuple[Figure, list[Axes]]:
+def _canvas(grid: pd.DataFrame, panels: int = 1, *, stacked: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel or more of the grid's size, side by side or `stacked`."""
     rows, columns = grid.shape
-    width = float(np.clip(0.46 * columns, 3.6, 8.4)) * (1.0 if panels == 1 else 0.85) + 2.0 - 0.5 * (panels - 1)
-    height = float(np.clip(0.42 * rows, 1.6, 6.0)) + 1.5
-    figure = Figure(figsize=(width * panels, height), layout="constrained")
-    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
+    down, across = (panels, 1) if stacked else (1, panels)
+    width = float(np.clip(0.46 * columns, 3.6, 8.4)) * (1.0 if across == 1 else 0.8) + 2.0 - 0.4 * (across - 1)
+    height = float(np.clip(0.42 * rows, 1.6, 6.0)) + 1.5 - 0.3 * (down - 1)
+    figure = Figure(figsize=(width * across, height * down), layout="constrained")
+    return figure, list(figure.subplots(down, across, squeeze=False).flat)
 
 
 def _label(ax: Axes) -> None:
@@ -220,17 +248,29 @@ def _label(ax: Axes) -> None:
     ax.set_ylabel(RATIO_AXIS)
 
 
-def _legend(figure: Figure, grid: pd.DataFrame, *, optima: bool, hatched: bool) -> None:
+def _legend(figure: Figure, grids: list[pd.DataFrame], *, optima: bool, hatched: bool) -> None:
+    missing = any(bool(grid.isna().to_numpy().any()) for grid in grids)
     handles: list[Line2D | Patch] = []
     if optima:
         handles.append(Line2D([], [], ms=11, label="best epoch of the ratio", **STAR))
-        handles.append(Line2D([], [], marker="o", mfc="none", mec="#e3342f", ls="none", ms=5, label="within one s.d. of the best"))
+        handles.append(
+            Line2D([], [], marker="o", mfc="none", mec="#e3342f", ls="none", ms=5, label="within one s.d. of the best")
+        )
     if hatched:
-        handles.append(Patch(facecolor="#3b528b", edgecolor=(1, 1, 1, 0.7), hatch="///", label=f"later, and {LOSS:g} points lower or more"))
-    if bool(grid.isna().to_numpy().any()):
-        handles.append(Patch(facecolor="#f1f2f4", edgecolor="#b3b9c1", hatch="xxx", label="not run"))
+        handles.append(
+            Patch(
+                facecolor="#3b528b",
+                edgecolor=(1, 1, 1, 0.7),
+                hatch="///",
+                label=f"later, and {LOSS:g} points lower or more",
+            )
+        )
+    if missing:
+        handles.append(Patch(hatch="xxx", label="not run", **NOT_RUN))
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handletextpad=0.4, columnspacing=1.4)
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=len(handles), handletextpad=0.4, columnspacing=1.4
+        )
 
 
 def _normalised_scale(grids: list[pd.DataFrame]) -> Normalize:
@@ -239,12 +279,13 @@ def _normalised_scale(grids: list[pd.DataFrame]) -> Normalize:
     return Normalize(min(-1.0, float(np.floor(np.nanquantile(values, 0.1)))), 0.0)
 
 
-def _extend(grid: pd.DataFrame, norm: Normalize) -> str:
-    return "min" if float(np.nanmin(grid.to_numpy())) < float(norm.vmin or 0.0) else "neither"
+def _extend(values: np.ndarray | pd.DataFrame, norm: Normalize) -> str:
+    """Colour bars say by an arrow that the scale was cut off below."""
+    return "min" if float(np.nanmin(np.asarray(values, float))) < float(norm.vmin or 0.0) else "neither"
 
 
 def _below(score_label: str) -> str:
-    return f"{score_label}, minus the best of its ratio"
+    return f"{score_label} minus best of the row"
 
 
 def _prints(grid: pd.DataFrame) -> bool:
@@ -254,7 +295,3 @@ def _prints(grid: pd.DataFrame) -> bool:
 def _milli(top: float) -> float:
     """1000 when the largest value is too small for two decimals, else 1."""
     return 1000.0 if top < 0.5 else 1.0
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating))

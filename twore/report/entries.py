@@ -1,4 +1,4 @@
-"""The figures of a run in the report's order, each with its caption and reading, or the reason why it cannot be drawn."""
+"""The figures of a run in the report's order, each with its caption and reading, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
+from twore.report import findings as answers
 from twore.report import readings
 from twore.report.diagrams import accuracy_diagram, normalised_diagram, scaling_diagrams, similarity_diagram
 from twore.report.lines import optimal_epoch_lines, random_distance_lines, training_curve
@@ -21,7 +22,8 @@ MOST_PANELS, MOST_LINES = 6, 5  # heavy ratios shown in figure 7 and in figure 5
 class Entry:
     """A figure of the page. number: as in the report, with a (vision) or b (translation) where it has both.
 
-    caption: what is drawn · reading: what it says, sentences · skipped: why there is no figure, else None · key: file name.
+    caption: what is drawn · reading: what it says, sentences · skipped: why there is no figure, else None · key: file
+        name.
     """
 
     number: str
@@ -59,13 +61,14 @@ def _wanted(tables: RunTables) -> list[_Wanted]:
     label = tables.score_label
     results = tables.results[tables.results["setting"] == setting]
     checkpoints, pairs, curves = (of_setting(t, setting) for t in (tables.checkpoints, tables.pairs, tables.curves))
-    found = readings.findings(results)
+    found = answers.findings(results)
     rows = scaling_rows(tables.results)
     letter = "b" if "bleu" in label.lower() else "a"
     of = "" if len(settings(tables.results)) == 1 else f" Setting: {name_of(setting)}."
     alone = None if rows else _why_alone(tables.results)
     no_pairs = _lacking(pairs, "model_similarity", "pairs.csv", "it takes two fine-tune seeds of a cell")
-    no_distance = _lacking(checkpoints, "random_distance", "checkpoints.csv", "measure the checkpoints first")
+    pruned = None if checkpoints is None else checkpoints[checkpoints["epoch"].isin(results["epoch"])]
+    no_distance = _lacking(pruned, "random_distance", "checkpoints.csv", "measure the pruned checkpoints first")
     no_curve = _lacking(curves, "train_loss", "curves.csv", "it is written while the dense model trains")
     heavy = found.heavy[-MOST_PANELS:]
     bars = "Bars: range of the optima of single seeds."
@@ -93,31 +96,35 @@ def _wanted(tables: RunTables) -> list[_Wanted]:
                 lambda: optimal_epoch_lines(tables.results, rows, found.heavy[-MOST_LINES:]),
                 lambda: [readings.epoch_trend_reading(tables.results, row, found.heavy[-MOST_LINES:]) for row in rows]),
         _Wanted("6", "figure-6-similarity", "model_similarity and the boundary",
-                f"Left: figure 3. Right: divergence between two fine-tunings of the same pruned model; larger is less similar.{of}",
+                "First: figure 3. Second: divergence between two fine-tunings of the same pruned model; larger is less "
+                f"similar.{of}",
                 no_pairs, lambda: similarity_diagram(results, frame(pairs), score_label=label),
                 lambda: readings.similarity_reading(frame(pairs), found)),
         _Wanted("7", "figure-7-random-distance", "random_distance and the optimal epoch",
-                f"Heavy ratios. Blue: score, bars are its s.d. over seeds. Orange: random_distance, its band the standard error over permutations.{of}",
+                "Heavy ratios. Blue: score, bars are its s.d. over seeds. Orange: random_distance, its band the "
+                f"standard error over permutations.{of}",
                 no_distance, lambda: random_distance_lines(results, frame(checkpoints), heavy, score_label=label),
                 lambda: readings.distance_reading(results, frame(checkpoints), found, heavy)),
         _Wanted(f"8{letter}", f"figure-8{letter}-scores-optima", "Scores as they are, with the optima",
                 f"Not normalised: figure 2 with the best epoch of each ratio.{of}", None,
-                lambda: accuracy_diagram(results, score_label=label, optima=True), lambda: [readings.optimum_sentence(found, found.heavy[-1])]),
+                lambda: accuracy_diagram(results, score_label=label, optima=True),
+                lambda: [answers.optimum_sentence(found, found.heavy[-1])]),
         _Wanted("9", "figure-9-scaling-scores", "Scaling, scores as they are", "Figure 4, not normalised.", alone,
                 lambda: scaling_diagrams(tables.results, rows, as_is=True, score_label=label),
                 lambda: [_best_of_rows(tables.results)]),
-        _Wanted("10", "figure-10-training", "Training curve", f"The dense model; bands: range over dense seeds.{of}", no_curve,
-                lambda: training_curve(frame(curves), score_label=label), lambda: readings.training_reading(frame(curves))),
+        _Wanted("10", "figure-10-training", "Training curve", f"The dense model; bands: range over dense seeds.{of}",
+                no_curve, lambda: training_curve(frame(curves), score_label=label),
+                lambda: readings.training_reading(frame(curves))),
     ]  # fmt: skip
 
 
-def _each(results: pd.DataFrame, names: list[str]) -> dict[str, readings.Findings]:
-    return {name: readings.findings(results[results["setting"] == name]) for name in names}
+def _each(results: pd.DataFrame, names: list[str]) -> dict[str, answers.Findings]:
+    return {name: answers.findings(results[results["setting"] == name]) for name in names}
 
 
 def _lacking(table: pd.DataFrame | None, column: str, name: str, way_out: str) -> str | None:
     """Why a figure cannot be drawn from this table; None when it can."""
-    if table is None:
+    if table is None or table.empty:
         return f"{name} has no rows for this setting: {way_out}."
     if column not in table.columns or not table[column].notna().any():
         return f"{name} holds no {column}: {way_out}."
@@ -132,5 +139,12 @@ def _why_alone(results: pd.DataFrame) -> str:
 
 def _best_of_rows(results: pd.DataFrame) -> str:
     """The best mean score over all cells of each setting."""
-    best = {name: rows.groupby(["epoch", "ratio"])["score"].mean().max() for name, rows in results.groupby("setting", sort=False)}
-    return "Best score of each setting: " + "; ".join(f"{name_of(str(name))}: {value:.1f}" for name, value in best.items()) + "."
+    best = {
+        name: rows.groupby(["epoch", "ratio"])["score"].mean().max()
+        for name, rows in results.groupby("setting", sort=False)
+    }
+    return (
+        "Best score of each setting: "
+        + "; ".join(f"{name_of(str(name))}: {value:.1f}" for name, value in best.items())
+        + "."
+    )

@@ -1,7 +1,8 @@
-"""The line plots: optimal epoch against the setting, random_distance against the score, the training curve. Figures 5, 7, 10.
+"""The line plots: optimal epoch against the setting, random_distance against the score, the training curve. Figures 5,
+7, 10.
 
-A line is a mean over the units of replication (dense seeds where there are two or more, else fine-tune seeds) and carries
-their spread; what the spread is stands in each function.
+A line is a mean over the units of replication (dense seeds where there are two or more, else fine-tune seeds) and
+carries their spread; what the spread is stands in each function.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from twore.analysis import mean_grid, optimal_epochs
 from twore.analysis.grid import average, replication, unit_grids
 from twore.report.diagrams import EPOCH_AXIS
 from twore.report.style import BLUE, GREEN, GREY, LINES, VERMILLION, styled
-from twore.report.tables import ScalingRow
+from twore.report.tables import ScalingRow, text_of
 
-DROP = 0.75  # a learning rate that falls below this part of the last one within an epoch has dropped; our choice: schedules
-#              that decay smoothly fall slower than this once past their first epochs
+# A learning rate that falls below this part of the last one within an epoch has dropped. Our choice: schedules that
+# decay smoothly fall more slowly, once past their first epochs.
+DROP = 0.75
 
 
 @styled
@@ -32,12 +34,14 @@ def optimal_epoch_lines(results: pd.DataFrame, rows: list[ScalingRow], ratios: l
     for ax, row in zip(axes, rows):
         for k, ratio in enumerate(ratios):
             optima = [optimum_and_range(results[results["setting"] == s], ratio) for s in row.settings]
-            x = np.arange(len(optima)) + 0.09 * (k - (len(ratios) - 1) / 2)  # side by side, so that bars do not hide each other
+            x = np.arange(len(optima)) + 0.09 * (
+                k - (len(ratios) - 1) / 2
+            )  # side by side, so that bars do not hide each other
             best, low, high = np.array(optima, float).T
             colour, dash, marker = LINES[k % len(LINES)]
-            ax.errorbar(x, best, yerr=[best - low, high - best], color=colour, ls=dash, marker=marker, ms=6, lw=1.7, capsize=3,
-                        elinewidth=1.0, mec="white", mew=0.6, label=f"ratio {ratio:.6g}")  # fmt: skip
-        ax.set_xticks(range(len(row.values)), [f"{v:g}" if isinstance(v, (int, float)) else str(v) for v in row.values])
+            ax.errorbar(x, best, yerr=[best - low, high - best], color=colour, ls=dash, marker=marker, ms=6, lw=1.7,
+                        capsize=3, elinewidth=1.0, mec="white", mew=0.6, label=f"ratio {ratio:.6g}")  # fmt: skip
+        ax.set_xticks(range(len(row.values)), [text_of(value) for value in row.values])
         ax.set_xlabel(row.label)
         ax.set_xlim(-0.45, len(row.values) - 0.55)
         ax.set_ylim(0, results["epoch"].max() * 1.05)
@@ -53,36 +57,39 @@ def optimal_epoch_lines(results: pd.DataFrame, rows: list[ScalingRow], ratios: l
 def random_distance_lines(
     results: pd.DataFrame, checkpoints: pd.DataFrame, ratios: list[float], *, score_label: str = "score"
 ) -> Figure:
-    """Figure 7: random_distance of the dense checkpoints against the score after pruning; a panel a ratio, of one setting.
+    """Figure 7: random_distance of the dense checkpoints against the score after pruning; a panel a ratio, of one
+    setting.
 
     Bars: s.d. of the score over seeds. Band: standard error of random_distance over its permutations. Stars: the peaks
     among the checkpoints that were pruned. Epochs before the first pruned one are left out: they would set the scale.
     """
     columns = min(3, len(ratios))
     lines = -(-len(ratios) // columns)
-    figure = Figure(figsize=(0.9 + 3.9 * columns, 0.9 + 2.7 * lines), layout="constrained")
+    figure = Figure(figsize=(0.9 + 3.3 * columns, 1.0 + 2.5 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharex=True)
     scores, spread = mean_and_spread(results)
+    epochs = epochs_of(scores)
     distance = distance_curve(checkpoints)
-    distance = distance[distance.index >= scores.columns[0]]
-    peak = distance_peak(checkpoints, list(scores.columns))
-    best = optimal_epochs(results).set_index("ratio")
+    distance = distance[distance.index >= epochs[0]]
+    x, value, error = (c.to_numpy(float) for c in (distance.index, distance["value"], distance["stderr"]))
+    peak = distance_peak(checkpoints, epochs)
+    best = optimal_epochs(results)
     for i, ax in enumerate(axes.flat):
         if i >= len(ratios):
             ax.set_axis_off()
             continue
         ratio = ratios[i]
-        optimum = best.loc[ratio, "epoch"]
-        ax.errorbar(scores.columns, scores.loc[ratio], yerr=spread.loc[ratio].fillna(0.0), color=BLUE, marker="o", ms=4, lw=1.6,
+        row = int(np.argmin(np.abs(best["ratio"].to_numpy() - ratio)))
+        optimum = float(best["epoch"].iloc[row])
+        ax.errorbar(epochs, scores.iloc[row], yerr=spread.iloc[row].fillna(0.0), color=BLUE, marker="o", ms=4, lw=1.6,
                     capsize=2, elinewidth=0.8)  # fmt: skip
         right = ax.twinx()
-        right.plot(distance.index, distance["value"], color=VERMILLION, ls="--", marker="s", ms=3.5, lw=1.6)
-        right.fill_between(distance.index, distance["value"] - distance["stderr"], distance["value"] + distance["stderr"],
-                           color=VERMILLION, alpha=0.2, lw=0)  # fmt: skip
+        right.plot(x, value, color=VERMILLION, ls="--", marker="s", ms=3.5, lw=1.6)
+        right.fill_between(x, value - error, value + error, color=VERMILLION, alpha=0.2, lw=0)
         ax.axvline(optimum, color=BLUE, lw=1.0, ls="-", alpha=0.6, zorder=0)
         right.axvline(peak, color=VERMILLION, lw=1.0, ls="--", alpha=0.7, zorder=0)
-        ax.plot(optimum, scores.loc[ratio, optimum], "*", ms=14, color=BLUE, mec="white", mew=0.8, zorder=6)
-        right.plot(peak, distance.loc[peak, "value"], "*", ms=14, color=VERMILLION, mec="white", mew=0.8, zorder=6)
+        ax.plot(optimum, value_at(scores, ratio, optimum), "*", ms=14, color=BLUE, mec="white", mew=0.8, zorder=6)
+        right.plot(peak, value[x == peak], "*", ms=14, color=VERMILLION, mec="white", mew=0.8, zorder=6)
         ax.margins(y=0.15)
         right.margins(y=0.15)
         right.spines["right"].set_visible(True)
@@ -108,10 +115,14 @@ def random_distance_lines(
 
 @styled
 def training_curve(curves: pd.DataFrame, *, score_label: str = "score") -> Figure:
-    """Figure 10: training loss, score and learning rate of the dense runs of one setting; mean and range over dense seeds."""
+    """Figure 10: training loss, score and learning rate of the dense runs of one setting; mean and range over seeds."""
     figure = Figure(figsize=(7.4, 6.0), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.4])
-    quantities = (("train_loss", "training loss (nats)", GREEN), ("score", score_label, BLUE), ("lr", "learning rate", GREY))
+    quantities = (
+        ("train_loss", "training loss (nats)", GREEN),
+        ("score", score_label, BLUE),
+        ("lr", "learning rate", GREY),
+    )
     drops = rate_drops(curves)
     for ax, (column, label, colour) in zip(axes, quantities):
         by_epoch = curves.groupby("epoch")[column].agg(["mean", "min", "max"]).dropna()
@@ -136,7 +147,7 @@ def training_curve(curves: pd.DataFrame, *, score_label: str = "score") -> Figur
 
 
 def optimum_and_range(results: pd.DataFrame, ratio: float) -> tuple[float, float, float]:
-    """Optimal epoch of the mean, and the lowest and highest optimum of the single seeds, for one ratio of one setting."""
+    """Optimal epoch of the mean, and the lowest and highest of the single seeds, for one ratio of one setting."""
     rows = results[np.isclose(results["ratio"], ratio, rtol=0, atol=1e-9)]
     if rows.empty:
         return (np.nan, np.nan, np.nan)
@@ -159,7 +170,7 @@ def mean_and_spread(results: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def distance_curve(checkpoints: pd.DataFrame) -> pd.DataFrame:
-    """random_distance by epoch, columns value and stderr: mean over dense seeds, and the error of that mean (permutations)."""
+    """random_distance by epoch: value, the mean over dense seeds, and stderr, its error from the permutations."""
     rows = checkpoints.dropna(subset=["random_distance"])
     groups = rows.assign(square=rows["random_distance_stderr"] ** 2).groupby("epoch")
     stderr = np.sqrt(groups["square"].sum(min_count=1)) / groups.size()
@@ -169,7 +180,19 @@ def distance_curve(checkpoints: pd.DataFrame) -> pd.DataFrame:
 def distance_peak(checkpoints: pd.DataFrame, epochs: list[float]) -> float:
     """The epoch, among those that were pruned, where random_distance is largest; the earliest of equals."""
     curve = distance_curve(checkpoints)["value"]
-    return curve[curve.index.isin(epochs)].idxmax()
+    curve = curve[curve.index.isin(epochs)]
+    return float(curve.index.to_numpy(float)[int(np.argmax(curve.to_numpy(float)))])
+
+
+def epochs_of(grid: pd.DataFrame) -> list[float]:
+    """The epochs of a grid, ascending."""
+    return [float(epoch) for epoch in grid.columns.to_numpy(float)]
+
+
+def value_at(grid: pd.DataFrame, ratio: float, epoch: float) -> float:
+    """The cell of a grid nearest to this ratio and epoch."""
+    row = int(np.argmin(np.abs(grid.index.to_numpy(float) - ratio)))
+    return float(grid.to_numpy(float)[row, int(np.argmin(np.abs(grid.columns.to_numpy(float) - epoch)))])
 
 
 def rate_drops(curves: pd.DataFrame) -> list[float]:

@@ -1,7 +1,7 @@
 """One HTML page with the answer, the figures and where they come from. It needs no network and no script.
 
-`render` fills the template `page.html.j2`; figures are embedded as SVG. All numbers are computed in `twore.report.readings`
-and here; the template holds none.
+`render` fills the template `page.html.j2`; figures are embedded as SVG. All numbers are computed in
+`twore.report.findings`, `twore.report.readings` and here; the template holds none.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from twore.report import readings
+from twore.report import findings as answers
 from twore.report.entries import Entry
 from twore.report.tables import RunTables, name_of, of_setting, reference, settings
 
+QUESTION = "when should training stop before pruning?"
 MOST_FAILURES = 20  # rows shown; the file has them all
 
 
@@ -33,52 +34,59 @@ class Picture:
 
 def render(tables: RunTables, pictures: list[Picture]) -> str:
     """The page as HTML text."""
+    failed = tables.failures
     setting = reference(tables.results)
-    each = {name: readings.findings(frame) for name in settings(tables.results) if (frame := of_setting(tables.results, name)) is not None}
+    each = {
+        name: answers.findings(frame)
+        for name in settings(tables.results)
+        if (frame := of_setting(tables.results, name)) is not None
+    }
     found = each[setting]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("twore.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
-        title=str(tables.study.get("name") or "When to stop training before pruning"),
+        title=f"{tables.study['name']}: {QUESTION}" if tables.study.get("name") else QUESTION.capitalize(),
         score_label=tables.score_label,
         setting=name_of(setting),
         several=len(each) > 1,
-        headline=readings.headline(found),
-        answer=readings.answer(found),
-        averages=readings.averages(found),
+        headline=answers.headline(found),
+        answer=answers.answer(found),
+        averages=answers.averages(found),
         drawn=[picture for picture in pictures if picture.uri],
         skipped=[picture.entry for picture in pictures if not picture.uri],
         optima={name_of(name): optima_rows(one) for name, one in _reference_first(each, setting).items()},
         settings=[setting_row(name, one, tables.results) for name, one in each.items()],
         provenance=provenance(tables),
         study=yaml.safe_dump(tables.study, sort_keys=False, allow_unicode=True) if tables.study else None,
-        failures=None if tables.failures is None else tables.failures.fillna("").astype(str).head(MOST_FAILURES).to_dict("records"),
-        failure_count=0 if tables.failures is None else len(tables.failures),
+        failures=[] if failed is None else failed.head(MOST_FAILURES).astype(object).fillna("").to_dict("records"),
+        failure_count=0 if failed is None else len(failed),
     )
 
 
-def optima_rows(found: readings.Findings) -> list[dict[str, str]]:
+def optima_rows(found: answers.Findings) -> list[dict[str, str]]:
     """The table of optimal epochs, heaviest ratio first, as texts."""
     return [
         {
             "ratio": f"{row['ratio']:.6g}", "epoch": f"{row['epoch']:g}", "ties": _epochs(row["ties"], row["epoch"]),
             "score": f"{row['score']:.2f}", "final": _number(row["final_score"]), "gain": _signed(row["gain"]),
-            "gain_sd": _number(row["gain_sd"]), "regime": "" if found.line.upper is None else "II" if row["ratio"] in found.heavy else "I",
+            "gain_sd": _number(row["gain_sd"]),
+            "regime": "" if found.line.upper is None else "II" if row["ratio"] in found.heavy else "I",
         }
         for _, row in found.best[::-1].iterrows()
     ]  # fmt: skip
 
 
-def setting_row(name: str, found: readings.Findings, results: pd.DataFrame) -> dict[str, str]:
+def setting_row(name: str, found: answers.Findings, results: pd.DataFrame) -> dict[str, str]:
     """One line of the table of settings."""
     line, heaviest = found.line, found.best.iloc[-1]
     run, planned = cells(results[results["setting"] == name])
     return {
         "setting": name_of(name), "seeds": f"{found.seeds[0]} dense, {found.seeds[1]} fine-tune",
         "cells": f"{run}" if run == planned else f"{run} of {planned}",
-        "line": "no early stopping" if line.upper is None else f"{line.upper:.6g} and above" if line.lower is None
+        "line": "not known yet" if line.upper is None and found.unknown
+                else "no early stopping" if line.upper is None else f"{line.upper:.6g} and above" if line.lower is None
                 else f"between {line.lower:.6g} and {line.upper:.6g}",
-        "interval": "" if line.interval is None else " to ".join("beyond" if end == 1.0 else f"{end:.6g}" for end in line.interval),
+        "interval": "" if line.interval is None else answers.interval_text(line.interval),
         "heaviest": f"epoch {heaviest['epoch']:g} at {heaviest['ratio']:.6g}", "gain": _signed(heaviest["gain"]),
     }  # fmt: skip
 
@@ -92,15 +100,19 @@ def provenance(tables: RunTables) -> list[tuple[str, str]]:
 
     counts = [cells(rows) for _, rows in tables.results.groupby("setting")]
     run, planned = sum(c[0] for c in counts), sum(c[1] for c in counts)
-    facts = [("cells", f"{run:,}" if run == planned else f"{run:,} of the {planned:,} of a full grid: the study is not complete")]
-    facts.append(("settings", str(len(counts))))
+    complete = f"{run:,}" if run == planned else f"{run:,} of the {planned:,} of a full grid: the study is not complete"
+    facts = [("cells", complete), ("settings", str(len(counts)))]
     if dates := seen("finished_at"):
         facts.append(("computed", dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"))
     if hosts := seen("host"):
         facts.append((f"host{'s' * (len(hosts) > 1)}", ", ".join(hosts)))
     if commits := seen("commit"):
         facts.append((f"commit{'s' * (len(commits) > 1)}", ", ".join(commits)))
-    spent = [(n, t) for n, t in (("cells", tables.results), ("checkpoints", tables.checkpoints), ("pairs", tables.pairs)) if t is not None and "seconds" in t]
+    spent = [
+        (n, t)
+        for n, t in (("cells", tables.results), ("checkpoints", tables.checkpoints), ("pairs", tables.pairs))
+        if t is not None and "seconds" in t
+    ]
     if spent:
         parts = [f"{duration(float(t['seconds'].sum()))} for {name}" for name, t in spent]
         facts.append(("compute (all workers together)", ", ".join(parts)))
@@ -115,9 +127,9 @@ def cells(results: pd.DataFrame) -> tuple[int, int]:
 
 def duration(seconds: float) -> str:
     """Seconds for people: 42 s, 3.5 min, 2.1 h."""
-    if seconds < 100:
+    if seconds < 60:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
 def _reference_first(each: dict[str, Any], setting: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Figure 1: a drawing, not data. Where stopping early wins (Regime II) and where training to the end does (Regime I)."""
+"""Figure 1, a drawing, not data: where stopping early wins (Regime II), where training to the end does (Regime I)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,41 @@ def two_regime_schematic() -> Figure:
     figure = Figure(figsize=(7.4, 4.2), layout="constrained")
     ax = figure.subplots()
     time, ratio = np.meshgrid(np.linspace(0, 1, 300), np.linspace(0, 1, 300))  # (300, 300) each
-    ax.imshow(_caricature(time, ratio), extent=(0, 1, 0, 1), origin="lower", aspect="auto", cmap=SCORE_MAP, vmin=-1, vmax=0.0)
+    ax.imshow(
+        _caricature(time, ratio), extent=(0, 1, 0, 1), origin="lower", aspect="auto", cmap=SCORE_MAP, vmin=-1, vmax=0.0
+    )
     ax.axhline(LINE, color="white", lw=2.2, ls=(0, (5, 3)))
     for height in (0.09, 0.2, 0.31, 0.42):
         ax.plot(_optimum(np.array(height)), height, ms=13, **STAR)
     for height in (0.62, 0.73, 0.84, 0.94):
         ax.plot(_optimum(np.array(height)), height, ms=13, **STAR)
     box = {"boxstyle": "round,pad=0.45", "facecolor": "white", "edgecolor": "none", "alpha": 0.93}
-    ax.text(0.7, 0.78, "Regime II: heavy pruning\nstop early, then prune", ha="center", va="center", bbox=box, fontsize=10)
-    ax.text(0.42, 0.24, "Regime I: light pruning\ntrain to convergence, then prune", ha="center", va="center", bbox=box, fontsize=10)
+    ax.text(
+        0.7, 0.78, "Regime II: heavy pruning\nstop early, then prune", ha="center", va="center", bbox=box, fontsize=10
+    )
+    ax.text(
+        0.42,
+        0.24,
+        "Regime I: light pruning\ntrain to convergence, then prune",
+        ha="center",
+        va="center",
+        bbox=box,
+        fontsize=10,
+    )
     ax.text(0.985, LINE + 0.015, "transition line", color="white", ha="right", va="bottom", fontsize=9)
-    ax.annotate("", (1.045, 0.2), (1.045, 0.85), xycoords="axes fraction", arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 1.6})
-    ax.text(1.065, 0.52, "the line moves down with\na smaller model, more data", rotation=90, transform=ax.transAxes, ha="left", va="center",
-            fontsize=9, color=GREY)  # fmt: skip
-    for tick, side in zip(ax.set_xticks([0.0, 1.0], ["initialisation", "convergence"]), ("left", "right")):
-        tick.label1.set_horizontalalignment(side)
+    ax.annotate(
+        "",
+        (1.045, 0.2),
+        (1.045, 0.85),
+        xycoords="axes fraction",
+        arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 1.6},
+    )
+    ax.text(1.065, 0.52, "the line moves down with\na smaller model, more data", rotation=90, transform=ax.transAxes,
+            ha="left", va="center", fontsize=9, color=GREY)  # fmt: skip
+    ax.set_xticks([0.0, 1.0], ["initialisation", "convergence"])
+    first, last = ax.get_xticklabels()  # inside the axis, not centred on its ends
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
     ax.set_yticks([0.03, 0.97], ["light", "heavy"])
     ax.tick_params(length=0)
     ax.set_xlabel("training before pruning")

@@ -1,7 +1,9 @@
 """How every figure looks, and how it is written: the same bytes each time, as PNG and SVG.
 
-Figures must be readable without colour: values are printed where they fit, lines differ in dash and marker, what matters
-is hatched, and the maps are perceptually uniform. Blue and vermillion are two of Okabe and Ito's colour-blind safe eight.
+Figures must be readable without colour: values are printed where they fit, lines differ in dash and marker, what
+    matters
+is hatched, and the maps are perceptually uniform. Blue and vermillion are two of Okabe and Ito's colour-blind safe
+eight.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Callable
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -19,12 +21,13 @@ from matplotlib.figure import Figure
 SCORE_MAP = "viridis"
 SIMILARITY_MAP = "cividis"
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#00795a", "#5f6670"
-STAR = {"marker": "*", "color": "#e3342f", "markeredgecolor": "white", "linestyle": "none"}  # the report's red star
-LINES = [  # colour, dash, marker: the first two alone tell lines apart in print
+# the report's red star; spread into plot(...), so typed loosely
+STAR: dict[str, Any] = {"marker": "*", "color": "#e3342f", "markeredgecolor": "white", "linestyle": "none"}
+LINES: list[tuple[str, Any, str]] = [  # colour, dash, marker: the first two alone tell lines apart in print
     ("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#00795a", "-.", "^"),
     ("#7b3f94", ":", "D"), ("#8a6d00", (0, (5, 1, 1, 1, 1, 1)), "v"), ("#444444", (0, (1, 1)), "P"),
 ]  # fmt: skip
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
     "font.size": 9.5,
     "axes.titlesize": 11,
@@ -72,6 +75,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     for kind in ("png", "svg"):
         path = folder / f"{name}.{kind}"
         path.write_bytes(_bytes(figure, kind))
+        figure.set_layout_engine("none")  # the first draw has placed everything: both files look the same
         paths.append(path)
     return paths
 

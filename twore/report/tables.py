@@ -1,7 +1,8 @@
 """Reading a run folder, and finding in its tables the settings that a figure compares.
 
-`reference` is the setting that the single-setting figures show, `scaling_rows` the families of settings that differ from
-it in one quantity only (report figures 4, 5 and 9: model depth, amount of training data, or any other swept field).
+`reference` is the setting that the single-setting figures show, `scaling_rows` the families of settings that differ
+from it in one quantity only (report figures 4, 5 and 9: model depth, amount of training data, or any other swept
+field).
 """
 
 from __future__ import annotations
@@ -82,17 +83,17 @@ def settings(results: pd.DataFrame) -> list[str]:
 
 
 def name_of(setting: str) -> str:
-    """A label for people: "depth 20, data percent 100 %" is left to the study; only the empty one needs a name."""
+    """A label for people: the study writes it; only the empty one, of a study with one setting, needs a name."""
     return setting or "the only setting"
 
 
 def scaling_rows(results: pd.DataFrame) -> list[ScalingRow]:
-    """One row for each setting column that varies around the reference while all others stay; depth, then data, first."""
+    """One row for each setting column that varies around the reference while all others stay; depth and data first."""
     swept = swept_columns(results)
     frame = _distinct(results, swept)
     base = reference(results)
     rows = []
-    for column in sorted(swept, key=lambda c: (FIRST_AXES.index(c) if c in FIRST_AXES else len(FIRST_AXES), swept.index(c))):
+    for column in [c for c in FIRST_AXES if c in swept] + [c for c in swept if c not in FIRST_AXES]:
         others = [name for name in swept if name != column]
         same = (frame[others].astype(str) == frame.loc[base, others].astype(str)).all(axis=1)
         family = frame[same].sort_values(column, ascending=column not in FALLING)
@@ -102,15 +103,15 @@ def scaling_rows(results: pd.DataFrame) -> list[ScalingRow]:
 
 
 def reference(results: pd.DataFrame) -> str:
-    """The setting with the most neighbours (settings that differ in one quantity); of equals the smallest model on most data."""
+    """The setting with the most neighbours, which differ in one quantity; of equals the smallest model on most data."""
     swept = swept_columns(results)
     frame = _distinct(results, swept)
     as_text = frame.astype(str)
 
     def rank(setting: str) -> tuple[float, ...]:
         neighbours = int(((as_text != as_text.loc[setting]).sum(axis=1) == 1).sum())
-        size = [float(frame.loc[setting, c]) for c in FALLING if c in swept]
-        data = [-float(frame.loc[setting, "data_percent"])] if "data_percent" in swept else []
+        size = [float(pd.to_numeric(frame[c])[setting]) for c in FALLING if c in swept]
+        data = [-float(pd.to_numeric(frame["data_percent"])[setting])] if "data_percent" in swept else []
         return (-neighbours, *size, *data)
 
     return min(frame.index, key=rank)  # the first of exact equals, as in the table
@@ -119,6 +120,11 @@ def reference(results: pd.DataFrame) -> str:
 def swept_columns(results: pd.DataFrame) -> list[str]:
     """The setting columns with more than one value."""
     return [name for name in setting_columns(results) if results[name].astype(str).nunique() > 1]
+
+
+def text_of(value: Any) -> str:
+    """A value of a swept field for people: 100, not 100.0."""
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def axis_label(column: str) -> str:
@@ -131,7 +137,8 @@ def _read(path: Path) -> pd.DataFrame | None:
         return None
     table = pd.read_csv(path)
     if "setting" in table.columns:
-        table["setting"] = table["setting"].fillna("").astype(str)  # the label of a study with one setting may be empty
+        label = table["setting"].astype(object)  # a study with one setting may leave it empty
+        table["setting"] = label.where(label.notna(), "").astype(str)
     else:
         table.insert(0, "setting", "")
     return table

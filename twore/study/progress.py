@@ -15,7 +15,7 @@ class Bar:
     """Counts cells; shows the epoch, loss and rate of running jobs; lines are printed above it."""
 
     def __init__(self, total: int, done: int, store: Store, *, quiet: bool) -> None:
-        terminal = sys.stderr.isatty()
+        terminal = self._terminal = sys.stderr.isatty()
         self._store = store
         self._bar = tqdm(
             total=total, initial=done, unit="cell", disable=quiet, dynamic_ncols=terminal, smoothing=0.05,
@@ -34,7 +34,7 @@ class Bar:
             f"{job['what'].split()[0]} {job['epoch']}/{job['epochs']} loss {job['train_loss']:.3f} {job['rate']:,.0f}/s"
             for job in list(self._store.running())[:SHOWN]
         ]
-        self._bar.set_postfix_str("; ".join(parts))
+        self._bar.set_postfix_str("; ".join(parts), refresh=self._terminal)
 
     def say(self, text: str) -> None:
         """One line above the bar."""

@@ -147,7 +147,7 @@ def _fine_tuned_cell(context: Context, group: Group, seed: int, *, needs_weights
     started = time.time()
     data = _data(context, study)
     model = load_checkpoint(context, group.trajectory, group.epoch)
-    pruner = Pruner(model, study.pruning, group.ratio)
+    pruner = Pruner(model, study.pruning, group.ratio, seed=group.trajectory.seed)
     if study.pruning.recalibrate:
         batches = data.epoch(study.finetune.batch_size, derive_seed("recalibrate", seed))
         recalibrate_batchnorm(model, (x for (x, *_), _ in zip(batches, range(study.pruning.recalibrate))))

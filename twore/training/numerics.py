@@ -14,7 +14,7 @@ import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bf16")
-WORTHWHILE = 1.15  # bf16 is taken when it is this many times faster; our choice: less is within timing noise
+WORTHWHILE = 1.25  # bf16 is taken when it is this many times faster; our choice: less is within timing noise
 
 
 @dataclass(frozen=True)

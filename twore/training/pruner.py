@@ -9,21 +9,24 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from twore.pruning import apply_masks, hold_masks, make_masks, prunable_weights, ratio_at
+from twore.pruning import MaskHandle, apply_masks, hold_masks, make_masks, prunable_weights, ratio_at
 from twore.pruning.spec import Pruning
 
 STEPS = 100  # how finely a gradual schedule moves over its ramp; our choice
 
 
 class Pruner:
-    """Prunes `model` to `ratio` as `spec` says, and holds the zeros. `masks` are the current ones, True = kept."""
+    """Prunes `model` to `ratio` as `spec` says, and holds the zeros. `masks` are the current ones, True = kept.
 
-    def __init__(self, model: nn.Module, spec: Pruning, ratio: float) -> None:
-        self.model, self.spec, self.ratio = model, spec, ratio
+    seed: of random scores only.
+    """
+
+    def __init__(self, model: nn.Module, spec: Pruning, ratio: float, *, seed: int = 0) -> None:
+        self.model, self.spec, self.ratio, self.seed = model, spec, ratio, seed
         self.names = list(prunable_weights(model, spec.kinds, include=spec.include or None, exclude=spec.exclude or None))
         self.masks: dict[str, Tensor] = {}
         self._now = -1.0
-        self._handle = None
+        self._handle: MaskHandle | None = None
         self._prune_to(self._ratio(0.0))
 
     def install(self, optimizer: Optimizer) -> None:
@@ -52,7 +55,7 @@ class Pruner:
             return
         parameters = dict(self.model.named_parameters())
         weights = {name: parameters[name].detach() for name in self.names}
-        self.masks = make_masks(weights, ratio, score=self.spec.score, allocation=self.spec.allocation)
+        self.masks = make_masks(weights, ratio, score=self.spec.score, allocation=self.spec.allocation, seed=self.seed)
         self._now = ratio
         apply_masks(self.model, self.masks)
         if self._handle is not None:
