@@ -12,9 +12,10 @@ from pathlib import Path
 from twore.report.entries import entries
 from twore.report.page import Picture, render
 from twore.report.style import data_uri, save
+from twore.report.summary import summary
 from twore.report.tables import read_tables
 
-__all__ = ["write_report"]
+__all__ = ["summary", "write_report"]
 
 
 def write_report(folder: Path | str) -> Path:

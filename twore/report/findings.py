@@ -65,7 +65,8 @@ def headline(found: Findings) -> str:
     """The answer in one sentence."""
     line = found.line
     if line.upper is None and found.unknown:
-        return f"No answer yet: the last checkpoint is not scored at ratio{'s' * (len(found.unknown) > 1)} {listed(found.unknown)}."
+        where = f"ratio{'s' * (len(found.unknown) > 1)} {listed(found.unknown)}"
+        return f"No answer yet: the last checkpoint is not scored at {where}."
     if line.upper is None:
         return f"Train to the end: at no prune ratio of this grid does stopping early gain {LOSS:g} points."
     if line.lower is None:

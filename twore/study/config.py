@@ -25,6 +25,8 @@ from twore.training import Numerics, Training
 
 GROUPS: dict[str, type] = {"dense": Training, "finetune": Training, "pruning": Pruning, "numerics": Numerics}
 
+SCORE_LABEL = "score_label"  # written for the report, which knows no task; not read back
+
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
@@ -73,7 +75,7 @@ def dump_study(study: Study) -> str:
     """The study as YAML text."""
     values = study_values(study)
     values["task"] = {"kind": kind_of(type(study.task)), **values["task"]}
-    ordered = {"name": values.pop("name"), "task": values.pop("task"), **values}
+    ordered = {"name": values.pop("name"), "task": values.pop("task"), **values, SCORE_LABEL: study.task.score_label}
     return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
 
 
@@ -92,6 +94,7 @@ def load_study(path: Path) -> Study:
         raise ConfigError(f"{path} is not a YAML file: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict) or not isinstance(values.get("task"), dict) or "kind" not in values["task"]:
         raise ConfigError(f"{path} is not a study: it needs a task with its kind ({', '.join(TASKS)}, or module:Class)")
+    values.pop(SCORE_LABEL, None)
     task = task_class(values["task"].pop("kind"))
     parser = ArgumentParser(exit_on_error=False)
     add_study_arguments(parser, task)

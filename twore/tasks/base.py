@@ -1,14 +1,14 @@
 """What a domain must provide: a Task (a frozen, comparable value, cheap) and its data once loaded (TaskData).
 
 A user's own work enters here: any frozen dataclass with these methods is a task. All its fields are part of a result's
-identity; `kind` names it in study files.
+identity. Study files name it by its import path (module:Class), or by a class variable `kind` of that form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +51,6 @@ class TaskData(Protocol):
 class Task(Protocol):
     """One task configuration."""
 
-    kind: ClassVar[str]
-    """The name in study files."""
     score_label: str
     """What a score is, with its unit, for axes: "test accuracy (%)"."""
     setting_fields: tuple[str, ...]

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from twore.training import REPORT_DENSE, REPORT_FINETUNE, Training
+
+
+def test_the_report_drops_after_80_and_120_epochs():
+    rates = [REPORT_DENSE.lr_at(epoch, 0) for epoch in (0, 79, 80, 119, 120, 159)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_fine_tuning_is_constant():
+    assert {REPORT_FINETUNE.lr_at(epoch, update) for epoch in range(40) for update in (0, 10**5)} == {1e-3}
+
+
+def test_inverse_square_root_by_hand():
+    """Vaswani et al. eq. 3 with warm-up 4: steps 1..4 rise linearly to 4**-0.5, then step**-0.5."""
+    spec = Training(schedule="inverse_sqrt", lr=1.0, warmup=4, drops=())
+    assert [spec.lr_at(0, update) for update in (0, 1, 3, 15)] == pytest.approx([0.125, 0.25, 0.5, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", -1),
+        ("batch_size", 0),
+        ("optimizer", "lion"),
+        ("schedule", "cosine"),
+        ("lr", -0.1),
+        ("lr", float("nan")),
+        ("momentum", 1.0),
+        ("clip", 0.0),
+        ("accumulate", 0),
+        ("drops", (120, 80)),
+    ],
+)
+def test_senseless_values_are_refused(field, value):
+    with pytest.raises(ValueError, match=field):
+        Training(**{field: value})
