@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEATURES, CLASSES = 6, 3
+FEATURES, CLASSES = 10, 3
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, numpy and torch (all devices): initialisation and dropout draw from them."""
+    """Seed the global generators of Python, numpy and torch: initialisation and dropout draw from them."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  third-party layers may still draw from the global generator
     torch.manual_seed(seed)

@@ -19,7 +19,7 @@ def data():
 def test_it_is_a_task(data):
     assert isinstance(TASK, Task)
     assert isinstance(data, TaskData)
-    assert TASK == CifarTask(dataset="digits", depth=8, width=4, holdout=0.1, crop_padding=1, flip=False)
+    assert CifarTask(dataset="digits", depth=8, width=4, holdout=0.1, crop_padding=1, flip=False) == TASK
     assert hash(TASK) != hash(CifarTask())
 
 

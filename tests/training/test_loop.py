@@ -82,7 +82,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, optimizer
     whole = make_run(spec)
     records = train(whole)
 
-    class Killed(Exception):
+    class Killed(Exception):  # noqa: N818
         pass
 
     def stop(record):
@@ -143,7 +143,7 @@ def test_masks_hold_through_a_run_and_reach_the_ratio(optimizer, schedule):
     train(replace(run, holder=pruner))
     audit = audit_masks(run.model, pruner.masks)
     assert audit.revived == 0
-    assert audit.size - audit.kept == round(0.75 * 48) + round(0.75 * 24)
+    assert audit.size - audit.kept == round(0.75 * 80) + round(0.75 * 24)
     assert (first == audit.size - audit.kept) is (schedule == "one_shot")
 
 

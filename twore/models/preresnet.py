@@ -44,7 +44,9 @@ class PreResNet(nn.Module):
         if variant not in VARIANTS:
             raise ValueError(f"PreResNet variant is one of {', '.join(VARIANTS)}: got {variant!r}")
         if width < 1 or num_classes < 1 or in_channels < 1:
-            raise ValueError(f"width, num_classes and in_channels are at least 1: got {width}, {num_classes}, {in_channels}")
+            raise ValueError(
+                f"width, num_classes and in_channels are at least 1: got {width}, {num_classes}, {in_channels}"
+            )
         blocks = (depth - 2) // 6 if variant == "standard" else max(1, (depth - 2) // 9)
         bottleneck = variant == "rethinking" and depth >= BOTTLENECK_FROM
         self.stem = _conv(in_channels, width, 3)

@@ -25,7 +25,7 @@ CONVOLUTIONS = Pruning(kinds=("conv",))  # report section 6.1: "we only prune we
 
 
 def quick() -> Study:
-    """Digits: batch 16, so that 40 epochs are enough updates (about 2,900) for late checkpoints to differ from early."""
+    """Digits: batch 16, so that 40 epochs are enough updates (2,920) for late checkpoints to differ."""
     return Study(
         name="cifar_scaling quick",
         task=CifarTask(dataset="digits", depth=8, holdout=0.1, crop_padding=1, flip=False, shifts=True),

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -24,6 +25,7 @@ from twore.study.specs import Study
 from twore.training import Training
 
 MOST_WORKERS = 4  # by default; each holds its own copy of the data and of torch (about 0.5 GB)
+T = TypeVar("T")
 STUDY_PROBLEM, FAILED_JOBS, INTERRUPTED = 2, 1, 130  # exit statuses
 
 
@@ -106,7 +108,9 @@ def make_parser(recipe: Recipe) -> ArgumentParser:
         epilog="Lists are written '[0.3, 0.9]'. Every field below can also stand in a YAML file given with --config.",
     )  # fmt: skip
     parser.add_argument("--preset", default="quick", help=f"one of {', '.join(recipe.presets)}")
-    parser.add_argument("--finetune-setting", type=str, default=None, help=f"named fine-tuning: {', '.join(recipe.finetune_settings)}")
+    parser.add_argument(
+        "--finetune-setting", type=str, default=None, help=f"named fine-tuning: {', '.join(recipe.finetune_settings)}"
+    )
     parser.add_argument("--out", type=str, default=None, help="folder of the results (default: runs/RECIPE-PRESET)")
     parser.add_argument("--data", type=str, default=None, help="folder with the data sets (default: $TWORE_DATA)")
     parser.add_argument("--workers", type=int, default=_cores(), help="worker processes on this machine")
@@ -121,14 +125,17 @@ def make_parser(recipe: Recipe) -> ArgumentParser:
 def plan_in_words(recipe: Recipe, preset: str, study: Study) -> str:
     """How much there is to do, each training and each cell counted once."""
     trajectories = {trajectory.key for trajectory in study.trajectories}
-    cells = {key for trajectory in study.trajectories for group in trajectory.groups() for key in group.cell_keys.values()}
+    cells = {
+        key for trajectory in study.trajectories for group in trajectory.groups() for key in group.cell_keys.values()
+    }
     return (
         f"{recipe.name}, preset {preset}: {len(trajectories)} trainings, {len(cells):,} cells "
-        f"({len(study.checkpoints)} checkpoints x {len(study.ratios)} ratios x {len(study.finetune_seeds)} fine-tune seeds)"
+        f"({len(study.checkpoints)} checkpoints x {len(study.ratios)} ratios "
+        f"x {len(study.finetune_seeds)} fine-tune seeds)"
     )
 
 
-def _named(what: str, name: str, table: Mapping[str, object]):  # noqa: ANN202  the table's own type
+def _named(what: str, name: str, table: Mapping[str, T]) -> T:
     if name not in table:
         close = difflib.get_close_matches(name, table, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(table)}"

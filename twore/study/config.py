@@ -62,7 +62,7 @@ def study_values(study: Study) -> dict[str, Any]:
 
 def flat_values(study: Study) -> dict[str, Any]:
     """The study's fields by dotted name: defaults for a parser."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in study_values(study).items():
         if name in ("task", *GROUPS):
             flat |= {f"{name}.{field}": v for field, v in value.items()}

@@ -18,7 +18,16 @@ from twore.training import Numerics, Run, train
 from twore.training.numerics import fastest, resolve
 
 STUDY_FILE = "study.yaml"
-AXES = ("name", "checkpoints", "extra_checkpoints", "ratios", "dense_seeds", "finetune_seeds", "settings", "keep_weights")
+AXES = (
+    "name",
+    "checkpoints",
+    "extra_checkpoints",
+    "ratios",
+    "dense_seeds",
+    "finetune_seeds",
+    "settings",
+    "keep_weights",
+)
 TRIAL_BATCHES = 8  # updates behind the choice of precision; our choice: a second or two on a laptop
 
 
@@ -32,13 +41,10 @@ def open_study(study: Study, out: Path, data: Path | None) -> Study:
     path = out / STUDY_FILE
     if path.exists():
         before = load_study(path)
-        numerics = _filled(study.numerics, before.numerics)
-        study = replace(study, numerics=numerics, data_fingerprint=before.data_fingerprint if study.data_fingerprint == "auto" else study.data_fingerprint)
+        fingerprint = before.data_fingerprint if study.data_fingerprint == "auto" else study.data_fingerprint
+        study = replace(study, numerics=_filled(study.numerics, before.numerics), data_fingerprint=fingerprint)
         _refuse_differences(before, study, out)
-    else:
-        loaded = study.task.load(data, torch.device(resolve(replace(study.numerics, precision="float32")).device))
-        numerics = resolve(study.numerics, lambda trial: _trial_seconds(study, loaded, trial))
-        study = replace(study, numerics=numerics, data_fingerprint=loaded.fingerprint if study.data_fingerprint == "auto" else study.data_fingerprint)
+    study = _resolved(study, data)
     save_study(study, path)
     return study
 
@@ -52,7 +58,20 @@ def check_writable(out: Path) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"--out {out} is a file, or lies under one: name a folder") from error
     except OSError as error:
-        raise ConfigError(f"--out {out} cannot be written ({os.strerror(error.errno or 0)}): name another folder") from error
+        raise ConfigError(
+            f"--out {out} cannot be written ({os.strerror(error.errno or 0)}): name another folder"
+        ) from error
+
+
+def _resolved(study: Study, data: Path | None) -> Study:
+    """The study without `auto`; touches data only when something is left to settle."""
+    if "auto" not in (study.numerics.device, study.numerics.precision, study.data_fingerprint):
+        return replace(study, numerics=resolve(study.numerics))
+    device = resolve(replace(study.numerics, precision="float32")).device
+    loaded = study.task.load(data, torch.device(device))
+    numerics = resolve(study.numerics, lambda trial: _trial_seconds(study, loaded, trial))
+    fingerprint = loaded.fingerprint if study.data_fingerprint == "auto" else study.data_fingerprint
+    return replace(study, numerics=numerics, data_fingerprint=fingerprint)
 
 
 def _filled(asked: Numerics, before: Numerics) -> Numerics:
@@ -65,18 +84,16 @@ def _refuse_differences(before: Study, now: Study, out: Path) -> None:
     old, new = study_values(before), study_values(now)
     different = [] if type(before.task) is type(now.task) else ["task"]
     for name in new:
-        if name not in AXES and not different and old[name] != new[name]:
+        if name not in AXES and old[name] != new[name] and not (name == "task" and different):
             different.extend(_paths(name, old[name], new[name]))
     if different:
-        raise ConfigError(
-            f"{out} holds another study (it differs in {', '.join(different)}): name another --out, or remove the folder"
-        )
+        raise ConfigError(f"{out} holds another study (it differs in {', '.join(different)}): name another --out")
 
 
 def _paths(name: str, old: Any, new: Any) -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
-        return [f"{name}.{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
-    return [f"{name} {old} -> {new}"]
+        return [f"{name}.{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) not in ("auto", new[key])]
+    return [] if old == "auto" else [f"{name} {old} -> {new}"]
 
 
 def _trial_seconds(study: Study, data: TaskData, numerics: Numerics) -> float:
@@ -88,7 +105,7 @@ def _trial_seconds(study: Study, data: TaskData, numerics: Numerics) -> float:
     trial = _FirstBatches(data, TRIAL_BATCHES)
     try:
         run = Run(model, trial, replace(study.finetune, epochs=1), "trial", 0, numerics)
-        return fastest(lambda: train(run) and None)
+        return fastest(lambda: train(run))
     finally:
         torch.set_num_threads(threads)
 

@@ -35,7 +35,9 @@ def canonical(value: Any) -> Any:
         return [canonical(v) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"a {type(value).__name__} cannot be part of a result's identity: use numbers, text, tuples and dataclasses")
+    raise TypeError(
+        f"a {type(value).__name__} cannot be part of a result's identity: use numbers, text, tuples and dataclasses"
+    )
 
 
 def kind_of(cls: type) -> str:

@@ -116,8 +116,9 @@ def _drive(schedule: Schedule, pool: Executor, context: Context, bar: Bar) -> No
                 _crashed(job, crashes, retry, schedule.store, bar)
             running.clear()
             pool.restart()
-    for job in schedule.blocked():
-        bar.say(f"not started: {job.words}: its dense run failed")
+    blocked = sum(job.cells for job in schedule.blocked())
+    if blocked:
+        bar.say(f"not started: {blocked} cells whose dense run failed")
 
 
 def _report(job: Job, reason: str | None, bar: Bar) -> None:

@@ -78,7 +78,7 @@ class Schedule:
     def _release(self) -> None:
         places = {(job.trajectory.key, job.group.epoch) for job in self._waiting if job.group}
         present = {place for place in places if self.store.checkpoint(*place).exists()}
-        still = []
+        still: list[Job] = []
         for job in self._waiting:
             here = job.group is not None and (job.trajectory.key, job.group.epoch) in present
             (self._ready if here else still).append(job)

@@ -56,7 +56,12 @@ class Study:
     """Keep the fine-tuned weights and masks of every cell."""
 
     def __post_init__(self) -> None:
-        _check_axis("checkpoints", self.checkpoints, lambda e: 0 <= e <= self.dense.epochs, f"epochs in [0, {self.dense.epochs}]")
+        _check_axis(
+            "checkpoints",
+            self.checkpoints,
+            lambda e: 0 <= e <= self.dense.epochs,
+            f"epochs in [0, {self.dense.epochs}]",
+        )
         _check_axis("ratios", self.ratios, lambda r: 0 <= r < 1, "fractions removed, in [0, 1)")
         _check_axis("dense_seeds", self.dense_seeds, lambda s: s >= 0, "0 or more")
         _check_axis("finetune_seeds", self.finetune_seeds, lambda s: s >= 0, "0 or more")
@@ -107,7 +112,10 @@ class Trajectory:
     def key(self) -> str:
         """Identity of the dense run; which epochs are kept does not change it."""
         s = self.study
-        return key_of("trajectory", {"task": s.task, "data": s.data_fingerprint, "dense": s.dense, "seed": self.seed, "numerics": s.numerics})
+        return key_of(
+            "trajectory",
+            {"task": s.task, "data": s.data_fingerprint, "dense": s.dense, "seed": self.seed, "numerics": s.numerics},
+        )
 
     @property
     def epochs(self) -> list[int]:
@@ -117,7 +125,10 @@ class Trajectory:
     @property
     def setting(self) -> str:
         """The setting in words, without the seed."""
-        return " ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in self.columns.items())
+        return " ".join(
+            f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in self.columns.items()
+        )
 
     def checkpoint_key(self, epoch: int) -> str:
         """Identity of a checkpoint's metrics."""

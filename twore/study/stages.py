@@ -6,6 +6,7 @@ leaves nothing half-true. A stage runs in any process: all it needs is a Context
 
 from __future__ import annotations
 
+import logging
 import math
 import socket
 import time
@@ -29,6 +30,8 @@ from twore.study.store import Store, set_aside
 from twore.tasks.base import Task, TaskData
 from twore.training import Epoch, Numerics, Pruner, Run, train
 from twore.training.state import load_weights, save_weights
+
+log = logging.getLogger("twore")
 
 WATCH_EVERY = 2.0  # seconds between progress records of a job
 
@@ -62,7 +65,9 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
         def after_epoch(record: Epoch) -> dict[str, float]:
             watch(record)
             if record.epoch in trajectory.epochs:
-                save_weights(store.checkpoint(key, record.epoch), model, {"epoch": record.epoch, "update": record.update})
+                save_weights(
+                    store.checkpoint(key, record.epoch), model, {"epoch": record.epoch, "update": record.update}
+                )
             return score_model(model, data, study.numerics)
 
         run = Run(model, data, study.dense, "dense", trajectory.seed, study.numerics)
@@ -85,10 +90,15 @@ def checkpoint_metrics(context: Context, trajectory: Trajectory, epoch: int) -> 
         return
     started = time.time()
     model = load_checkpoint(context, trajectory, epoch)
-    spectral = spectral_distances(model, permutations=trajectory.study.permutations)
-    record: dict[str, Any] = {}
-    for name, result in (("random_distance", spectral.distance), ("random_divergence", spectral.divergence)):
-        record |= {name: result.value, f"{name}_stderr": result.stderr, f"{name}_noise": result.noise_floor}
+    names = ("random_distance", "random_divergence")
+    try:
+        spectral = spectral_distances(model, permutations=trajectory.study.permutations)
+        record: dict[str, Any] = {}
+        for name, result in zip(names, (spectral.distance, spectral.divergence)):
+            record |= {name: result.value, f"{name}_stderr": result.stderr, f"{name}_noise": result.noise_floor}
+    except ValueError as error:  # a model without a layer to measure is no reason not to prune it
+        log.warning("%s epoch %d: no random_distance: %s", trajectory.setting, epoch, error)
+        record = {f"{name}{part}": math.nan for name in names for part in ("", "_stderr", "_noise")}
     store.put("checkpoints", key, record | {"provenance": _provenance(context, started)})
 
 
@@ -151,14 +161,16 @@ def _fine_tuned_cell(context: Context, group: Group, seed: int, *, needs_weights
     if study.pruning.recalibrate:
         batches = data.epoch(study.finetune.batch_size, derive_seed("recalibrate", seed))
         recalibrate_batchnorm(model, (x for (x, *_), _ in zip(batches, range(study.pruning.recalibrate))))
-    words = f"{group.trajectory.setting} seed={group.trajectory.seed} epoch={group.epoch} ratio={group.ratio:g} fine-tune seed={seed}"
+    words = f"cell epoch={group.epoch} ratio={group.ratio:g} seed={seed} of {group.trajectory.setting}"
     state = store.run_state(key)
     with _watched(store, key, words, study.finetune.epochs) as watch:
         run = Run(model, data, study.finetune, "finetune", seed, study.numerics, pruner)
         epochs = train(run, after_epoch=lambda record: watch(record) or {}, state=state)
     audit = audit_masks(model, pruner.masks)
     if audit.revived:
-        raise RuntimeError(f"{audit.revived} pruned weights are not zero after fine-tuning, in {', '.join(audit.revived_names)}")
+        raise RuntimeError(
+            f"{audit.revived} pruned weights are not zero after fine-tuning, in {', '.join(audit.revived_names)}"
+        )
     record = score_model(model, data, study.numerics) | {
         "train_loss": epochs[-1].train_loss if epochs else math.nan,
         "density": audit.density,
@@ -192,23 +204,28 @@ def _pair_metrics(context: Context, group: Group) -> None:
             outputs = {seed: data.outputs(model, batch) for seed, model in models.items()}
             for (a, b), total in sums.items():
                 total.add(outputs[a], outputs[b])
-    rows = [{"pair": f"{a}-{b}", **total.result()} for (a, b), total in sums.items()]
+    rows: list[dict[str, Any]] = [{"pair": f"{a}-{b}", **total.result()} for (a, b), total in sums.items()]
     means = {name: math.fsum(row[name] for row in rows) / len(rows) for name in rows[0] if name != "pair"}
-    store.put("pairs", group.pairs_key, {"rows": [*rows, {"pair": "mean", **means}], "provenance": _provenance(context, started)})
+    store.put(
+        "pairs",
+        group.pairs_key,
+        {"rows": [*rows, {"pair": "mean", **means}], "provenance": _provenance(context, started)},
+    )
 
 
 def _data(context: Context, study: Study) -> TaskData:
-    data = _loaded(study.task, context.data, context.device)
+    task: Any = study.task  # hashable: a frozen value
+    data: TaskData = _loaded(task, context.data, context.device)
     if study.data_fingerprint not in ("auto", data.fingerprint):
         raise ValueError(
-            f"the data found are not the study's (fingerprint {data.fingerprint}, the study has {study.data_fingerprint}): "
+            f"the data found are not the study's ({data.fingerprint}, the study has {study.data_fingerprint}): "
             "point --data at the study's data, or start a new study with another --out"
         )
     return data
 
 
 @lru_cache(maxsize=2)
-def _loaded(task: Task, folder: Path | None, device: str) -> TaskData:
+def _loaded(task: Any, folder: Path | None, device: str) -> TaskData:
     return task.load(folder, torch.device(device))  # read once a process; two, since settings may alternate
 
 
@@ -221,7 +238,13 @@ def _watched(store: Store, key: str, words: str, epochs: int) -> Iterator[Any]:
         nonlocal last
         if time.monotonic() - last > WATCH_EVERY:
             last = time.monotonic()
-            now = {"what": words, "epoch": record.epoch, "epochs": epochs, "train_loss": record.train_loss, "rate": record.rate}
+            now = {
+                "what": words,
+                "epoch": record.epoch,
+                "epochs": epochs,
+                "train_loss": record.train_loss,
+                "rate": record.rate,
+            }
             store.put("running", key, now | {"host": socket.gethostname(), "at": time.time()})
 
     yield watch

@@ -1,8 +1,10 @@
 """The store: one record a result, found by its key; a result appears whole or not at all.
 
 Under `<out>/store/`, all names are made here:
-    checkpoints/<kk>/<key>.json        metrics of a checkpoint            cells/<kk>/<key>.json   a fine-tuned cell
-    trajectories/<key>.json            a finished dense run               pairs/<kk>/<key>.json   pair metrics of a group
+    trajectories/<key>.json            a finished dense run
+    checkpoints/<kk>/<key>.json        metrics of a checkpoint
+    cells/<kk>/<key>.json              a fine-tuned cell
+    pairs/<kk>/<key>.json              pair metrics of a group
     trajectories/<key>/epoch-0004.safetensors, state.safetensors, data.json
     weights/<key>.safetensors          fine-tuned weights, until the group's pairs are done
     masks/<key>.safetensors            bit-packed masks, beside kept weights

@@ -18,7 +18,13 @@ from twore.study.specs import Study, Trajectory
 from twore.study.store import Store
 
 PROVENANCE = ("host", "seconds", "finished_at", "commit")
-TABLES = {"cells": "results.csv", "checkpoints": "checkpoints.csv", "pairs": "pairs.csv", "curves": "curves.csv", "failures": "failures.csv"}
+TABLES = {
+    "cells": "results.csv",
+    "checkpoints": "checkpoints.csv",
+    "pairs": "pairs.csv",
+    "curves": "curves.csv",
+    "failures": "failures.csv",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,15 +52,34 @@ def read_results(study: Study, store: Store) -> Results:
     """All results of the study that exist."""
     setting = ["setting", *study.columns, "dense_seed"]
     return Results(
-        cells=_table(_cells(study, store), [*setting, "epoch", "ratio", "density", "finetune_seed", "valid_score", "score"], ["train_loss", "revived", "key"]),
-        checkpoints=_table(_checkpoints(study, store), [*setting, "epoch", "update", "lr", "train_loss", "valid_score", "score", "pruned"], ["key"]),
-        pairs=_table(_pairs(study, store), [*setting, "epoch", "ratio", "pair", "model_similarity", "agreement"], ["key"]),
-        curves=_table(_curves(study, store), [*setting, "epoch", "update", "lr", "train_loss", "valid_score", "score"], [], provenance=()),
-        failures=_table(_failures(study, store), ["job", "key", "reason", "attempts", "host", "finished_at"], [], provenance=()),
+        cells=_table(
+            _cells(study, store),
+            [*setting, "epoch", "ratio", "density", "finetune_seed", "valid_score", "score"],
+            ["train_loss", "revived", "key"],
+        ),
+        checkpoints=_table(
+            _checkpoints(study, store),
+            [*setting, "epoch", "update", "lr", "train_loss", "valid_score", "score", "pruned"],
+            ["key"],
+        ),
+        pairs=_table(
+            _pairs(study, store), [*setting, "epoch", "ratio", "pair", "model_similarity", "agreement"], ["key"]
+        ),
+        curves=_table(
+            _curves(study, store),
+            [*setting, "epoch", "update", "lr", "train_loss", "valid_score", "score"],
+            [],
+            provenance=(),
+        ),
+        failures=_table(
+            _failures(study, store), ["job", "key", "reason", "attempts", "host", "finished_at"], [], provenance=()
+        ),
     )
 
 
-def _table(rows: Iterable[dict[str, Any]], first: list[str], last: list[str], provenance: Iterable[str] = PROVENANCE) -> pd.DataFrame:
+def _table(
+    rows: Iterable[dict[str, Any]], first: list[str], last: list[str], provenance: Iterable[str] = PROVENANCE
+) -> pd.DataFrame:
     found = list(rows)
     tail = [*last, *provenance]
     middle = [name for name in dict.fromkeys(name for row in found for name in row) if name not in {*first, *tail}]
@@ -75,7 +100,9 @@ def _pairs(study: Study, store: Store) -> Iterator[dict[str, Any]]:
     for trajectory in study.trajectories:
         for group in trajectory.groups():
             record = store.get("pairs", group.pairs_key) if group.pairs else None
-            for row in record["rows"] if record else ():
+            if record is None:
+                continue
+            for row in record["rows"]:
                 place = {"epoch": group.epoch, "ratio": group.ratio, "key": group.pairs_key}
                 yield _setting(trajectory) | place | row | record["provenance"]
 

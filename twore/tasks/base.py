@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +51,9 @@ class TaskData(Protocol):
 class Task(Protocol):
     """One task configuration."""
 
-    score_label: str
+    score_label: ClassVar[str]
     """What a score is, with its unit, for axes: "test accuracy (%)"."""
-    setting_fields: tuple[str, ...]
+    setting_fields: ClassVar[tuple[str, ...]]
     """Fields that always stand as columns in the tables."""
 
     def known_fingerprint(self) -> str | None:

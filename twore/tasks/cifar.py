@@ -87,9 +87,7 @@ class ImageData:
     """The task's images on one device, as TaskData."""
 
     def __init__(self, task: CifarTask, images: ImageSet, device: torch.device) -> None:
-        split = subsample(
-            images.train_labels, percent=task.data_percent, holdout=task.holdout, seed=task.subset_seed
-        )
+        split = subsample(images.train_labels, percent=task.data_percent, holdout=task.holdout, seed=task.subset_seed)
         mean, std = STATISTICS[task.dataset]
 
         def batches(x: np.ndarray, y: np.ndarray, *, train: bool) -> ImageBatches:
@@ -129,13 +127,13 @@ class ImageData:
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """score: accuracy in percent, loss: mean cross-entropy in nats."""
-        correct, loss, count = 0, 0.0, 0
-        totals = []
+        totals, count = [], 0
         for x, y in self.eval[split].plain(EVAL_BATCH):
             logits = model(x).float()  # (B, K)
-            totals.append(torch.stack([(logits.argmax(1) == y).sum().double(), F.cross_entropy(logits, y, reduction="sum").double()]))
+            right, loss_sum = (logits.argmax(1) == y).sum(), F.cross_entropy(logits, y, reduction="sum")
+            totals.append(torch.stack([right.float(), loss_sum]))  # stays on the device until the split is done
             count += len(y)
-        correct, loss = torch.stack(totals).sum(0).tolist()
+        correct, loss = torch.stack(totals).double().sum(0).tolist()
         return {"score": 100.0 * correct / count, "loss": loss / count}
 
     def describe(self) -> dict[str, Any]:

@@ -79,8 +79,9 @@ def train(
 ) -> list[Epoch]:
     """Train run.model in place for run.spec.epochs epochs and return their records.
 
-    after_epoch sees each record as its epoch is done, and its scores are kept in the record. state: a file in which the run is kept about once a minute and
-    from which it goes on, exactly; the caller removes it. DivergedError when an epoch's mean loss is not finite.
+    after_epoch sees each record as its epoch is done; what it returns is kept in the record as scores. state: a file in
+    which the run is kept about once a minute and from which it goes on, exactly; the caller removes it. DivergedError
+    when an epoch's mean loss is not finite.
     """
     optimizer = make_optimizer(run.model, run.spec)
     records = _resume(state, run.model, optimizer)

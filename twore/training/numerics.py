@@ -1,6 +1,6 @@
 """Numerics: on what and how precisely a run computes. Part of every result's identity.
 
-`auto` is resolved once, when a study is created, and written to study.yaml: a study resumed elsewhere keeps its numbers.
+`auto` is resolved once, when a study is created, and written to study.yaml: resumed elsewhere it keeps its numbers.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def resolve(numerics: Numerics, seconds: Callable[[Numerics], float] | None = No
     return fast if seconds(exact) > WORTHWHILE * seconds(fast) else exact
 
 
-def fastest(work: Callable[[], None], *, repeats: int = 3) -> float:
+def fastest(work: Callable[[], object], *, repeats: int = 3) -> float:
     """Seconds of the fastest of some repetitions of `work`, after one that is not counted."""
     work()
     times = []

@@ -23,7 +23,8 @@ class Pruner:
 
     def __init__(self, model: nn.Module, spec: Pruning, ratio: float, *, seed: int = 0) -> None:
         self.model, self.spec, self.ratio, self.seed = model, spec, ratio, seed
-        self.names = list(prunable_weights(model, spec.kinds, include=spec.include or None, exclude=spec.exclude or None))
+        include, exclude = spec.include or None, spec.exclude or None
+        self.names = list(prunable_weights(model, spec.kinds, include=include, exclude=exclude))
         self.masks: dict[str, Tensor] = {}
         self._now = -1.0
         self._handle: MaskHandle | None = None
