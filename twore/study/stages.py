@@ -27,7 +27,7 @@ from twore.pruning import audit_masks, recalibrate_batchnorm, save_masks
 from twore.seeds import derive_seed, seed_everything
 from twore.study.specs import Group, Study, Trajectory
 from twore.study.store import Store, set_aside
-from twore.tasks.base import Task, TaskData
+from twore.tasks.base import TaskData
 from twore.training import Epoch, Numerics, Pruner, Run, train
 from twore.training.state import load_weights, save_weights
 
