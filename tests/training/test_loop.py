@@ -12,7 +12,7 @@ from toy import ToyTask
 
 from twore.pruning import audit_masks
 from twore.pruning.spec import Pruning
-from twore.training import DivergedError, Pruner, Run, Training, loop, train
+from twore.training import DivergedError, Pruner, Run, Training, loop, make_average, train
 
 SPEC = Training(epochs=4, batch_size=20, lr=0.05, drops=(2,))
 
@@ -99,6 +99,33 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, optimizer
     assert seen == [3, 4]  # two epochs were kept
     assert same(weights(whole), weights(resumed))
     assert [r.train_loss for r in again] == [r.train_loss for r in records]
+
+
+def test_the_moving_average_by_hand_and_resumed(tmp_path, monkeypatch):
+    """After each update: average += (weights - average) / (horizon in updates); the same when resumed."""
+    monkeypatch.setattr(loop, "SAVE_EVERY", -1.0)
+    name, spec = "0.weight", replace(SPEC, ema=2.0, batch_size=48)  # one update an epoch: a horizon of two updates
+    whole, resumed = make_run(spec), make_run(spec)
+    whole = replace(whole, average=make_average(whole.model, spec, whole.data))
+    seen = [whole.model.state_dict()[name].clone()]
+    train(whole, after_epoch=lambda _: seen.append(whole.model.state_dict()[name].clone()) or {})
+    by_hand = seen[1]  # the first update copies
+    for value in seen[2:]:
+        by_hand = by_hand + (value - by_hand) / 2
+    torch.testing.assert_close(whole.average.module.state_dict()[name], by_hand)
+
+    def stop(record):
+        if record.epoch == 3:
+            raise KeyboardInterrupt
+        return {}
+
+    state = tmp_path / "state.safetensors"
+    broken = make_run(spec)
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(broken, average=make_average(broken.model, spec, broken.data)), after_epoch=stop, state=state)
+    resumed = replace(resumed, average=make_average(resumed.model, spec, resumed.data))
+    train(resumed, state=state)
+    assert same(whole.average.state_dict(), resumed.average.state_dict())
 
 
 def test_a_broken_state_starts_over(tmp_path):

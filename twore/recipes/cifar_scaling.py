@@ -7,6 +7,8 @@
 Presets
     quick  PreResNet-8 on scikit-learn's digits (embedded), 3 dense seeds; both regimes in a few minutes
     cpu    PreResNet-8 on 40 % of CIFAR-10: the report's schedule at 0.15 of its length; about 90 minutes on 2 cores
+    atlas  digits over 12 settings x 3 dense seeds: depth, width, amount of data, batch, schedule, fine-tuning; half an
+           hour on 2 cores; what predictors are compared on
     paper  the report, section 6: depths 20, 38, 56, 110 and 1, 5, 10, 100 % of the data; 7 trainings, 3,024 cells
 """
 
@@ -55,6 +57,37 @@ def cpu() -> Study:
     )
 
 
+def atlas() -> Study:
+    """Many cheap trajectories around quick: one thing changed at a time, then the smaller ones with the report's 1e-3.
+
+    24 dense runs and 36 (setting, seed) pairs: settings that differ in fine-tuning alone share their dense runs.
+    """
+    gentle = {"finetune.lr": 1e-3, "finetune.schedule": "constant"}
+    no_drops = {"dense.schedule": "constant", "dense.lr": 0.05}
+    adam = {"optimizer": "adam", "schedule": "inverse_sqrt", "lr": 0.042, "warmup": 200, "weight_decay": 0.0}  # peak 3e-3
+    inverse_sqrt = {f"{run}.{name}": value for run in ("dense", "finetune") for name, value in adam.items()}
+    base = quick()
+    return replace(
+        base,
+        name="cifar_scaling atlas",
+        dense=replace(base.dense, ema=1.0),
+        settings=(
+            {},
+            {"task.depth": 14},
+            {"task.width": 8},
+            {"task.data_percent": 50.0},
+            {"task.data_percent": 25.0},
+            {"dense.batch_size": 64},
+            no_drops,
+            inverse_sqrt,
+            gentle,
+            {"task.depth": 14, **gentle},
+            {"task.width": 8, **gentle},
+            {"task.data_percent": 50.0, **gentle},
+        ),
+    )
+
+
 def paper() -> Study:
     """The report as it is; nothing held out."""
     depths = [{"task.depth": depth} for depth in (20, 38, 56, 110)]
@@ -73,7 +106,7 @@ def paper() -> Study:
 RECIPE = Recipe(
     name="cifar_scaling",
     task=CifarTask,
-    presets={"quick": quick, "cpu": cpu, "paper": paper},
+    presets={"quick": quick, "cpu": cpu, "atlas": atlas, "paper": paper},
     about=__doc__,
     finetune_settings={"report": REPORT_FINETUNE, "icml": ICML_FINETUNE},
 )

@@ -33,6 +33,7 @@ RATIO_AXIS = "prune ratio (fraction of weights removed)"
 WIDE = 8  # epochs: two wider diagrams side by side would not be legible on a page
 MOST_PRINTED = (20, 14)  # epochs, ratios: a larger grid has no room for its numbers
 NOT_RUN: dict[str, Any] = {"facecolor": "#f1f2f4", "edgecolor": "#b3b9c1"}
+LEGEND_ENTRY = 2.5  # inches: the widest entry of a legend, so that none is cut off
 LOSS = 0.5  # points; a later cell this far below the best is hatched: the `min_gain` of regime_boundary
 
 
@@ -268,8 +269,9 @@ def _legend(figure: Figure, grids: list[pd.DataFrame], *, optima: bool, hatched:
     if missing:
         handles.append(Patch(hatch="xxx", label="not run", **NOT_RUN))
     if handles:
+        beside = max(1, min(len(handles), int(figure.get_figwidth() / LEGEND_ENTRY)))
         figure.legend(
-            handles=handles, loc="outside lower center", ncols=len(handles), handletextpad=0.4, columnspacing=1.4
+            handles=handles, loc="outside lower center", ncols=beside, handletextpad=0.4, columnspacing=1.4
         )
 
 

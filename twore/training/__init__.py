@@ -1,6 +1,6 @@
 """THE training loop and what it needs: schedules, numerics, checkpoints, pruning along the way."""
 
-from twore.training.loop import DivergedError, Epoch, Run, make_optimizer, train
+from twore.training.loop import DivergedError, Epoch, Run, make_average, make_optimizer, train
 from twore.training.numerics import Numerics
 from twore.training.pruner import Pruner
 from twore.training.spec import ICML_FINETUNE, REPORT_DENSE, REPORT_FINETUNE, Training
@@ -15,6 +15,7 @@ __all__ = [
     "Pruner",
     "Run",
     "Training",
+    "make_average",
     "make_optimizer",
     "train",
 ]

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from twore.files import CorruptFileError
 from twore.seeds import derive_seed, seed_everything
@@ -69,6 +70,7 @@ class Run:
     seed: int  # numbers it
     numerics: Numerics
     holder: Holder | None = None
+    average: AveragedModel | None = None  # of make_average: updated after every update, kept in the run's state
 
 
 def train(
@@ -84,7 +86,7 @@ def train(
     when an epoch's mean loss is not finite.
     """
     optimizer = make_optimizer(run.model, run.spec)
-    records = _resume(state, run.model, optimizer)
+    records = _resume(state, run, optimizer)
     if run.holder is not None:
         run.holder.install(optimizer)
     saved_at = time.monotonic()
@@ -93,7 +95,7 @@ def train(
             record = _train_epoch(run, optimizer, done=len(records), update=records[-1].update if records else 0)
             records.append(replace(record, scores=after_epoch(record)) if after_epoch else record)
             if state is not None and time.monotonic() - saved_at > SAVE_EVERY and len(records) < run.spec.epochs:
-                save_run(state, run.model, optimizer, {"epochs": [asdict(record) for record in records]})
+                save_run(state, _modules(run), optimizer, {"epochs": [asdict(record) for record in records]})
                 saved_at = time.monotonic()
     finally:
         if run.holder is not None:
@@ -111,11 +113,27 @@ def make_optimizer(model: nn.Module, spec: Training) -> Optimizer:
     return cls(parameters, lr=spec.lr, betas=spec.betas, eps=spec.eps, weight_decay=spec.weight_decay, fused=fused)
 
 
-def _resume(state: Path | None, model: nn.Module, optimizer: Optimizer) -> list[Epoch]:
+def make_average(model: nn.Module, spec: Training, data: TaskData) -> AveragedModel | None:
+    """A moving average of the weights with horizon spec.ema epochs; None when it is 0.
+
+    Its BatchNorm statistics are the model's own: re-estimate them (recalibrate_batchnorm) before it is used.
+    """
+    if spec.ema == 0:
+        return None
+    updates = math.ceil(data.updates(spec.batch_size) / spec.accumulate)
+    decay = max(0.0, 1.0 - 1.0 / (spec.ema * updates))
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+
+def _modules(run: Run) -> dict[str, nn.Module]:
+    return {"model": run.model} | ({"average": run.average} if run.average is not None else {})
+
+
+def _resume(state: Path | None, run: Run, optimizer: Optimizer) -> list[Epoch]:
     if state is None or not state.exists():
         return []
     try:
-        return [Epoch(**record) for record in load_run(state, model, optimizer)["epochs"]]
+        return [Epoch(**record) for record in load_run(state, _modules(run), optimizer)["epochs"]]
     except CorruptFileError:
         state.unlink()  # only a shortcut: without it the run starts over
         return []
@@ -147,6 +165,8 @@ def _train_epoch(run: Run, optimizer: Optimizer, *, done: int, update: int) -> E
         if spec.clip is not None:
             nn.utils.clip_grad_norm_(parameters, spec.clip)
         optimizer.step()
+        if run.average is not None:
+            run.average.update_parameters(model)
         update, count = update + 1, count + size
         if run.holder is not None:
             run.holder.advance((done + min(1.0, (update - first) / expected)) / spec.epochs)

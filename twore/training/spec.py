@@ -7,7 +7,7 @@ grid used.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "inverse_sqrt")
@@ -45,6 +45,8 @@ class Training:
     """Bound on the gradient's norm; none means no clipping."""
     accumulate: int = 1
     """Batches whose gradients are summed before an update."""
+    ema: float = field(default=0.0, metadata={"since": "0.1.0"})
+    """Horizon, in epochs, of a moving average of the weights that is kept beside each checkpoint; 0 keeps none."""
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 0, f"epochs is 0 or more: got {self.epochs}")
@@ -55,6 +57,7 @@ class Training:
         _require(0 <= self.momentum < 1, f"momentum is in [0, 1): got {self.momentum}")
         _require(self.weight_decay >= 0, f"weight_decay is 0 or more: got {self.weight_decay}")
         _require(self.accumulate >= 1, f"accumulate is at least 1: got {self.accumulate}")
+        _require(self.ema >= 0, f"ema is a horizon in epochs, 0 or more: got {self.ema}")
         _require(self.clip is None or self.clip > 0, f"clip is positive, or none: got {self.clip}")
         _require(list(self.drops) == sorted(set(self.drops)), f"drops are epochs in rising order: got {self.drops}")
 

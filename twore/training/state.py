@@ -16,6 +16,8 @@ from torch.optim import Optimizer
 
 from twore.files import read_tensors, write_tensors
 
+OPTIMIZER = "optimizer"  # the role of the optimiser's tensors in a run state
+
 
 def save_weights(path: Path, model: nn.Module, about: Mapping[str, Any] | None = None) -> None:
     """Write the model's state_dict, whole or not at all."""
@@ -29,24 +31,28 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
     return about
 
 
-def save_run(path: Path, model: nn.Module, optimizer: Optimizer, about: Mapping[str, Any]) -> None:
-    """Write all that a run needs to go on exactly where it is, at an epoch's end."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+def save_run(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer, about: Mapping[str, Any]) -> None:
+    """Write all that a run needs to go on exactly where it is, at an epoch's end: its modules by name, and optimiser."""
+    tensors = {f"{role}/{name}": t for role, module in modules.items() for name, t in module.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         for slot, value in slots.items():
             if value is not None:
-                tensors[f"optimizer.{index}.{slot}"] = torch.as_tensor(value)
+                tensors[f"{OPTIMIZER}/{index}/{slot}"] = torch.as_tensor(value)
     write_tensors(path, tensors, about)
 
 
-def load_run(path: Path, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """Put a saved run back into `model` and `optimizer`; returns what was said about it."""
+def load_run(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> dict[str, Any]:
+    """Put a saved run back into its modules and optimiser; returns what was said about it."""
     tensors, about = read_tensors(path)
-    model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
-    slots: dict[int, dict[str, Tensor]] = {}
+    parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, slot = name.split(".", 2)
-            slots.setdefault(int(index), {})[slot] = tensor
+        role, _, rest = name.partition("/")
+        parts.setdefault(role, {})[rest] = tensor
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts.pop(OPTIMIZER, {}).items():
+        index, _, slot = name.partition("/")
+        slots.setdefault(int(index), {})[slot] = tensor
+    for role, module in modules.items():
+        module.load_state_dict(parts[role])
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return about

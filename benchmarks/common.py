@@ -1,0 +1,154 @@
+"""What the benchmarks share: timing in fresh processes, ratios of one run, and a JSON record that says where it ran.
+
+A case is a function `work(clock)` that warms up, calls clock.start(), works, calls clock.stop() and returns how many
+units (images, tokens) it did in between. Each timing runs in a process of its own, so that no case inherits another's
+threads, caches or memory; copies that run at once start their clocks together. Linux only: the cores a process may use
+and the CPU time of its children are read from it.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from twore.provenance import code_version
+
+PATIENCE = 600.0  # seconds that copies wait for each other's warm-up
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One measurement: of one process, or of several that ran at once."""
+
+    units: int  # done between start and stop, by all copies
+    seconds: float  # from the first copy's start to the last one's stop
+    cpu_seconds: float  # used by all copies and their child processes
+    threads: int  # torch's, in each copy
+    load: float  # runnable processes of the machine just before, as the system counts them: 0 on a quiet one
+
+    @property
+    def rate(self) -> float:
+        """Units a second."""
+        return self.units / self.seconds
+
+    @property
+    def cpu_rate(self) -> float:
+        """Units a second of CPU time."""
+        return self.units / self.cpu_seconds
+
+
+class Clock:
+    """Started and stopped once by the work that is timed."""
+
+    def __init__(self, barrier: Barrier) -> None:
+        self._barrier = barrier
+        self.started = self.stopped = self.cpu_seconds = 0.0
+
+    def start(self) -> None:
+        """Wait until all copies have warmed up, then begin."""
+        self._barrier.wait(PATIENCE)
+        self.cpu_seconds = -_cpu_seconds()
+        self.started = time.monotonic()  # one clock for all processes of the machine
+
+    def stop(self) -> None:
+        """End. Child processes must still live, or their CPU time is lost."""
+        self.stopped = time.monotonic()
+        self.cpu_seconds += _cpu_seconds()
+
+
+def measure(work: Callable[[Clock], int], *, copies: int = 1) -> Timing:
+    """Time `work` (a picklable function) in `copies` fresh processes at once. RuntimeError when one of them fails."""
+    context, load = multiprocessing.get_context("spawn"), os.getloadavg()[0]
+    for name in THREAD_VARIABLES:
+        os.environ.pop(name, None)  # a case that asks for torch's default threads must get them
+    barrier, pipes, processes = context.Barrier(copies), [], []
+    for _ in range(copies):
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_timed, args=(work, barrier, theirs))
+        process.start()
+        theirs.close()
+        pipes.append(ours)
+        processes.append(process)
+    try:
+        records = [pipe.recv() for pipe in pipes]
+    except EOFError:
+        raise RuntimeError("a measured process ended without a result: its own message is above") from None
+    finally:
+        barrier.abort()  # a copy that still waits for a failed one ends
+        for process in processes:
+            process.join()
+    units, started, stopped, cpu_seconds, threads = zip(*records)
+    return Timing(sum(units), max(stopped) - min(started), sum(cpu_seconds), threads[0], load)
+
+
+def cores() -> int:
+    """CPU cores that this process and its children may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def provenance() -> dict[str, Any]:
+    """Where and with what a result was made."""
+    info = Path("/proc/cpuinfo").read_text()
+    models = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "cores": cores(),
+        "cores_of_machine": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "commit": code_version(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Smallest, median and largest of the rounds' values, and all of them."""
+    return {"min": min(values), "median": statistics.median(values), "max": max(values), "rounds": list(values)}
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their contents; the first to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    for row in (header, *rows):
+        cells = [
+            cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths))
+        ]
+        print("  ".join(cells).rstrip())
+    print()
+
+
+def write_json(path: Path, result: dict[str, Any]) -> None:
+    """Keep a result; ValueError for a number that is not finite, since then a measurement was broken."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    print(f"written: {path}")
+
+
+def _timed(work: Callable[[Clock], int], barrier: Barrier, pipe: Connection) -> None:
+    clock = Clock(barrier)
+    units = work(clock)
+    pipe.send((units, clock.started, clock.stopped, clock.cpu_seconds, torch.get_num_threads()))
+
+
+def _cpu_seconds() -> float:
+    """CPU time so far of this process and of its living children (a DataLoader's workers)."""
+    ticks = 0
+    for child in multiprocessing.active_children():
+        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # user and system time, fields 14 and 15 of proc(5)
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
