@@ -270,9 +270,7 @@ def _legend(figure: Figure, grids: list[pd.DataFrame], *, optima: bool, hatched:
         handles.append(Patch(hatch="xxx", label="not run", **NOT_RUN))
     if handles:
         beside = max(1, min(len(handles), int(figure.get_figwidth() / LEGEND_ENTRY)))
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=beside, handletextpad=0.4, columnspacing=1.4
-        )
+        figure.legend(handles=handles, loc="outside lower center", ncols=beside, handletextpad=0.4, columnspacing=1.4)
 
 
 def _normalised_scale(grids: list[pd.DataFrame]) -> Normalize:

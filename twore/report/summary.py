@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from twore.report import findings as answers
-from twore.report.tables import name_of, of_setting, read_tables, reference
+from twore.report.tables import RunTables, name_of, of_setting, read_tables, reference, settings, swept_columns, text_of
 
 
 def summary(folder: Path | str) -> str:
     """Headline, both regimes, and a line a ratio (best epoch, score, gain over the last checkpoint).
 
-    Of the setting that the page shows first. Raises as `write_report`.
+    Of the setting that the page shows first; then, with several settings, a line a setting. Raises as `write_report`.
     """
     tables = read_tables(Path(folder))
     setting = reference(tables.results)
@@ -30,5 +30,24 @@ def summary(folder: Path | str) -> str:
             "   ratio  best epoch    score  gain over last epoch",
             *rows,
             answers.averages(found),
+            *_each_setting(tables),
         ]
     )
+
+
+def _each_setting(tables: RunTables) -> list[str]:
+    """With several settings: what distinguishes each, where stopping early pays, and the gain at the heaviest ratio."""
+    names = settings(tables.results)
+    if len(names) < 2:
+        return []
+    swept = swept_columns(tables.results)
+    lines = ["", "  stopping early pays from  gain at the heaviest ratio (s.d. over seeds)  setting"]
+    for name in names:
+        results = of_setting(tables.results, name)
+        assert results is not None
+        found = answers.findings(results)
+        heaviest, start = found.best.iloc[-1], found.line.upper
+        words = " ".join(f"{column}={text_of(results[column].iloc[0])}" for column in swept)
+        gain = f"{heaviest['gain']:+.2f} ({heaviest['gain_sd']:.2f}) at {heaviest['ratio']:.6g}"
+        lines.append(f"  {'nowhere' if start is None else f'{start:.6g}':<26}{gain:<46}{words}")
+    return lines

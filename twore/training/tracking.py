@@ -1,0 +1,32 @@
+"""Curves in TensorBoard, for those who want them: one run a folder, a point an epoch. Extra: `pip install twore[track]`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from twore.training.loop import Epoch
+
+
+@contextmanager
+def tensorboard(folder: Path) -> Iterator[Callable[[Epoch, dict[str, float]], None]]:
+    """A function that writes an epoch's record and scores as scalars under `folder`.
+
+    ModuleNotFoundError with the way out when TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("TensorBoard is not installed: pip install 'twore[track]'") from error
+    writer = SummaryWriter(str(folder))
+
+    def track(record: Epoch, scores: dict[str, float]) -> None:
+        values = {"train_loss": record.train_loss, "lr": record.lr, "rate": record.rate, **scores}
+        for name, value in values.items():
+            writer.add_scalar(name, value, record.epoch)
+
+    try:
+        yield track
+    finally:
+        writer.close()
