@@ -38,7 +38,7 @@ class Timing:
     seconds: float  # from the first copy's start to the last one's stop
     cpu_seconds: float  # used by all copies and their child processes
     threads: int  # torch's, in each copy
-    load: float  # runnable processes of the machine just before, as the system counts them: 0 on a quiet one
+    others: float  # cores that all other processes of the machine kept busy meanwhile: about 0 on a quiet one
 
     @property
     def rate(self) -> float:
@@ -56,23 +56,24 @@ class Clock:
 
     def __init__(self, barrier: Barrier) -> None:
         self._barrier = barrier
-        self.started = self.stopped = self.cpu_seconds = 0.0
+        self.started = self.stopped = self.cpu_seconds = self.busy_seconds = 0.0
 
     def start(self) -> None:
         """Wait until all copies have warmed up, then begin."""
         self._barrier.wait(PATIENCE)
-        self.cpu_seconds = -_cpu_seconds()
+        self.cpu_seconds, self.busy_seconds = -_cpu_seconds(), -_busy_seconds()
         self.started = time.monotonic()  # one clock for all processes of the machine
 
     def stop(self) -> None:
         """End. Child processes must still live, or their CPU time is lost."""
         self.stopped = time.monotonic()
         self.cpu_seconds += _cpu_seconds()
+        self.busy_seconds += _busy_seconds()
 
 
 def measure(work: Callable[[Clock], int], *, copies: int = 1) -> Timing:
     """Time `work` (a picklable function) in `copies` fresh processes at once. RuntimeError when one of them fails."""
-    context, load = multiprocessing.get_context("spawn"), os.getloadavg()[0]
+    context = multiprocessing.get_context("spawn")
     for name in THREAD_VARIABLES:
         os.environ.pop(name, None)  # a case that asks for torch's default threads must get them
     barrier, pipes, processes = context.Barrier(copies), [], []
@@ -91,8 +92,9 @@ def measure(work: Callable[[Clock], int], *, copies: int = 1) -> Timing:
         barrier.abort()  # a copy that still waits for a failed one ends
         for process in processes:
             process.join()
-    units, started, stopped, cpu_seconds, threads = zip(*records)
-    return Timing(sum(units), max(stopped) - min(started), sum(cpu_seconds), threads[0], load)
+    units, started, stopped, cpu_seconds, busy_seconds, threads = zip(*records)
+    others = max(0.0, busy_seconds[0] - sum(cpu_seconds)) / (stopped[0] - started[0])
+    return Timing(sum(units), max(stopped) - min(started), sum(cpu_seconds), threads[0], others)
 
 
 def cores() -> int:
@@ -124,10 +126,8 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as their contents; the first to the left, the others to the right."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    for row in (header, *rows):
-        cells = [
-            cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths))
-        ]
+    for first, *others in (header, *rows):
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
         print("  ".join(cells).rstrip())
     print()
 
@@ -142,7 +142,8 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
 def _timed(work: Callable[[Clock], int], barrier: Barrier, pipe: Connection) -> None:
     clock = Clock(barrier)
     units = work(clock)
-    pipe.send((units, clock.started, clock.stopped, clock.cpu_seconds, torch.get_num_threads()))
+    times = (clock.started, clock.stopped, clock.cpu_seconds, clock.busy_seconds)
+    pipe.send((units, *times, torch.get_num_threads()))
 
 
 def _cpu_seconds() -> float:
@@ -152,3 +153,10 @@ def _cpu_seconds() -> float:
         fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])  # user and system time, fields 14 and 15 of proc(5)
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _busy_seconds() -> float:
+    """CPU time of the whole machine so far in which a core was not idle, or was taken away by a hypervisor."""
+    fields = Path("/proc/stat").read_text().split()[1:9]  # the first line, of all cores: see proc(5)
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")

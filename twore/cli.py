@@ -1,13 +1,17 @@
-"""The `twore` command: run a study file, redraw a report.
+"""The `twore` command: run a study file, look at a run folder, join folders, redraw a report.
 
 twore run STUDY.yaml --out DIR        run (or resume) a study written by hand or by a recipe
+twore status DIR                      what is done, runs, failed and is missing, and the time left
+twore merge DIR... --out OUT          join the folders of shards that ran without a shared disk
 twore report DIR                      tables -> figures and report.html, again
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,31 +28,99 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="twore", description="When should I stop training before I prune?")
     parser.add_argument("--version", action="version", version=f"twore {twore.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="run or resume a study file", description="Run a study, or resume it.")
+
+    run = commands.add_parser("run", help="run or resume a study file", description=_run.__doc__)
     run.add_argument("study", type=Path, help="a study.yaml")
     run.add_argument("--out", type=Path, help="folder of the results (default: the study file's own folder)")
     run.add_argument("--data", help="folder with the data sets (default: $TWORE_DATA)")
     run.add_argument("--workers", type=int, default=1, help="worker processes on this machine")
-    run.add_argument("--executor", default="process", help="process or serial")
+    run.add_argument("--executor", default="process", help="where jobs run: process or serial")
+    run.add_argument("--shard", metavar="I/N", help="do the I-th of N shares only (1/N to N/N)")
+    run.add_argument("--time-limit", type=float, metavar="SECONDS", help="seconds that one job may take")
+    run.add_argument("--only-failed", action="store_true", help="try again the jobs that failed, and nothing else")
+    run.add_argument("--dry-run", action="store_true", help="print the plan with hours and disk, and stop")
+    run.add_argument("--calibrate", action="store_true", help="measure speed here for the plan's hours")
     run.set_defaults(do=_run)
+
+    status = commands.add_parser("status", help="what is done of a study", description=_status.__doc__)
+    status.add_argument("folder", type=Path, help="a run folder (--out of a run)")
+    status.add_argument("--json", action="store_true", help="one JSON object (its fields: twore.study.status)")
+    status.add_argument("--watch", type=float, metavar="SECONDS", help="again every so many seconds, until finished")
+    status.set_defaults(do=_status)
+
+    merge = commands.add_parser("merge", help="join run folders of one study", description=_merge.__doc__)
+    merge.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="run folders; they are only read")
+    merge.add_argument("--out", type=Path, required=True, help="folder of the joined study")
+    merge.set_defaults(do=_merge)
+
     report = commands.add_parser("report", help="draw the report of a run folder", description=_report.__doc__)
-    report.add_argument("folder", type=Path)
+    report.add_argument("folder", type=Path, help="a run folder")
     report.set_defaults(do=_report)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
+    """Run a study file, or resume it. The same command goes on where a run was stopped."""
     from twore.data import DataError, data_folder  # torch is imported only by the commands that need it
-    from twore.recipes.command import execute
+    from twore.recipes.command import check_run_options, estimate_in_words, execute, parse_shard, plan_in_words
     from twore.study.config import ConfigError, load_study
 
     try:
-        study = load_study(options.study)
-        out = options.out or options.study.resolve().parent
-        folder = data_folder(options.data)
-        return execute(study, out, workers=options.workers, executor=options.executor, data=folder)
+        check_run_options(options.workers, options.executor, options.time_limit)
+        study, shard = load_study(options.study), parse_shard(options.shard)
+        plans = options.dry_run or options.calibrate
+        folder = data_folder(options.data) if options.calibrate or not options.dry_run else None
+        if plans:
+            words = estimate_in_words(
+                study, workers=options.workers, shard=shard, calibrate=options.calibrate, data=folder
+            )
+            print(f"{plan_in_words(study.name, study)}\n{words}", file=sys.stderr, flush=True)
+        if options.dry_run:
+            return 0
+        return execute(
+            study, options.out or options.study.resolve().parent, workers=options.workers, executor=options.executor,
+            data=folder, shard=shard, time_limit=options.time_limit, only_failed=options.only_failed,
+        )  # fmt: skip
     except (ConfigError, DataError) as error:
         return _problem(error)
+
+
+def _status(options: argparse.Namespace) -> int:
+    """Say what is done of a study, what runs, what failed, and how long the rest will take. Reads the folder only."""
+    from twore.study.config import ConfigError
+    from twore.study.status import in_words, read_status
+
+    try:
+        if options.watch is not None and not options.watch > 0:
+            raise ConfigError(f"--watch is a number of seconds above 0: got {options.watch:g}")
+        while True:
+            status = read_status(options.folder)
+            print(json.dumps(status.as_json(), allow_nan=False) if options.json else in_words(status), flush=True)
+            if options.watch is None or status.state == "finished":
+                return 0
+            time.sleep(options.watch)
+    except (ConfigError, OSError) as error:
+        return _problem(error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _merge(options: argparse.Namespace) -> int:
+    """Join the folders of shards that ran without a shared disk, then write the tables and the report."""
+    from twore.report import write_report
+    from twore.study.merge import merge
+
+    try:
+        merged = merge(options.folders, options.out)
+        missing = f", {merged.missing:,} missing: `twore run` in that folder computes them" if merged.missing else ""
+        print(f"{len(options.folders)} folders joined in {options.out}: {merged.cells:,} cells{missing}")
+        if merged.broken:
+            print(f"left out {len(merged.broken)} damaged files, such as {merged.broken[0]}", file=sys.stderr)
+        if merged.cells:
+            print(f"report: {write_report(options.out)}")
+    except (ValueError, OSError) as error:  # ConfigError, or tables that cannot be drawn
+        return _problem(error)
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -66,7 +66,9 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
     """Write named tensors and a small JSON value about them."""
-    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    dense = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
     header = {"about": json.dumps(dict(about or {}), sort_keys=True), "sha256": _tensor_digest(dense)}
     write_bytes(path, save(dense, metadata=header))
 

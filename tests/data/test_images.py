@@ -14,8 +14,6 @@ from twore.data import (
     data_folder,
     known_fingerprint,
     load_images,
-    load_split,
-    save_split,
     subsample,
 )
 from twore.data.images import content_sha256
@@ -85,17 +83,6 @@ def test_golden_subsample():  # stored results depend on these indices: a change
 def test_subsample_refuses(labels, options, message):
     with pytest.raises(ValueError, match=message):
         subsample(np.array(labels), **{"seed": 0, **options})
-
-
-def test_split_survives_storing(tmp_path: Path):
-    split = subsample(LABELS, percent=5, holdout=0.1, seed=0)
-    save_split(tmp_path / "split.json", split)
-    back = load_split(tmp_path / "split.json")
-    assert np.array_equal(back.train, split.train) and np.array_equal(back.valid, split.valid)
-    for text in ("{", "[]", '{"train": [0], "valid": ["a"]}', '{"train": [0], "valid": [0]}'):
-        (tmp_path / "split.json").write_text(text)
-        with pytest.raises(DataError, match="split"):
-            load_split(tmp_path / "split.json")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -9,8 +12,8 @@ import pytest
 
 from twore.cli import main as cli
 from twore.recipes.cifar_scaling import RECIPE
-from twore.recipes.command import main, parse
-from twore.study import load_study
+from twore.recipes.command import main, parse, parse_shard
+from twore.study import ConfigError, load_study
 
 SMALL = [
     "--dense.epochs=2", "--dense.drops=[1]", "--checkpoints=[1,2]", "--extra_checkpoints=[]", "--ratios=[0.5,0.9]",
@@ -25,13 +28,37 @@ def study_of(*arguments):
 
 def test_plan_of_the_report(capsys):
     assert main(RECIPE, ["--preset", "paper", "--dry-run"]) == 0
-    assert "7 trainings, 3,024 cells (16 checkpoints x 9 ratios x 3 fine-tune seeds)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "7 trainings, 3,024 cells (16 checkpoints x 9 ratios x 3 fine-tune seeds)" in said
+    assert [line.split()[0] for line in said.splitlines()[2:6]] == ["depth=20", "depth=38", "depth=56", "depth=110"]
+    assert "right within a factor of 3" in said
+    assert "disk: " in said
 
 
-def test_a_plan_writes_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("calibrate", [[], ["--calibrate"]])
+def test_a_plan_writes_nothing(tmp_path, monkeypatch, capsys, calibrate):
     monkeypatch.chdir(tmp_path)
-    assert main(RECIPE, ["--dry-run"]) == 0
+    monkeypatch.setattr("twore.study.calibrate.BUDGET", 0.01)
+    assert main(RECIPE, [*SMALL, "--dry-run", *calibrate]) == 0
     assert list(tmp_path.iterdir()) == []
+    assert ("training updates measured here" in capsys.readouterr().err) == bool(calibrate)
+
+
+def test_a_plan_needs_no_data(monkeypatch, capsys):
+    monkeypatch.setenv("TWORE_DATA", "nowhere")
+    assert main(RECIPE, ["--preset", "cpu", "--dry-run", "--shard", "1/4"]) == 0
+    assert "in each of 4 shards" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "shard"), [("1/1", (1, 1)), ("2/8", (2, 8)), ("8/8", (8, 8)), (None, None)])
+def test_shards(text, shard):
+    assert parse_shard(text) == shard
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1/0", "1", "a/b", "-1/2", "1/2/3", "", "1.0/2"])
+def test_no_shards(text):
+    with pytest.raises(ConfigError, match="--shard is I/N"):
+        parse_shard(text)
 
 
 def test_flag_over_config_over_preset(tmp_path):
@@ -70,6 +97,10 @@ def test_settings_from_the_command_line():
         (["--ratios", "much"], "ratios"),
         (["--workers", "0"], "workers is at least 1"),
         (["--executor", "slurm"], "executor"),
+        (["--shard", "3/2"], "--shard is I/N"),
+        (["--time-limit", "0"], "--time-limit is a number of seconds above 0"),
+        (["--time-limit", "soon"], "time_limit"),
+        (["--time-limit", "5", "--executor", "serial"], "--time-limit needs worker processes"),
         (["--device", "tpu"], "device"),
         (["--finetune-setting", "icmll"], "did you mean icml"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
@@ -84,6 +115,13 @@ def test_a_wrong_command_is_one_sentence(tmp_path, monkeypatch, capsys, argument
     assert words in said.splitlines()[-1]
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("calibrate", [[], ["--dry-run", "--calibrate"]])
+def test_a_device_that_is_not_here(tmp_path, monkeypatch, capsys, calibrate):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(RECIPE, [*SMALL, "--device", "cuda", "--out", str(tmp_path / "out"), *calibrate]) == 2
+    assert "use --device cpu or auto" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
@@ -129,10 +167,46 @@ def test_the_help_text_says_every_field(capsys):
         main(RECIPE, ["--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
+    assert text.startswith("usage: python -m twore.recipes.cifar_scaling [options] [--FIELD VALUE ...]\n\n")
     for words in ("--preset", "--data", "--dense.lr", "Completed epochs after which the rate drops", "--settings"):
         assert words in text
 
 
 def test_folders_of_the_recipe():
-    root = Path(__file__).parents[2]
-    assert (root / "recipes" / RECIPE.name / "README.md").exists()
+    folder = Path(__file__).parents[2] / "recipes" / RECIPE.name
+    assert (folder / "README.md").exists()
+    for launcher in ("laptop.sh", "one_gpu.sh", "slurm_array.sbatch"):
+        subprocess.run(["bash", "-n", folder / "launch" / launcher], check=True)
+
+
+def test_the_array_job_runs_its_shard_and_survives_its_end(tmp_path):
+    """With stand-ins for python and scontrol: the flags are passed on; on SIGTERM the job waits, then is requeued."""
+    script = Path(__file__).parents[2] / "recipes" / RECIPE.name / "launch" / "slurm_array.sbatch"
+    stubs = {
+        "python": """echo "$@" > called
+                     trap "sleep 0.2; echo stopped > stopped; exit 143" TERM
+                     while :; do sleep 0.05; done""",
+        "scontrol": 'test -e stopped && echo "$@" > requeued',
+    }
+    for name, body in stubs.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    array = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_JOB_ID": "71", "SLURM_JOB_ID": "74", "SHARDS": "8"}
+    environment = {
+        **os.environ,
+        **array,
+        "PYTHON": str(tmp_path / "python"),
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+    }
+    job = subprocess.Popen(["bash", script, "--preset", "paper"], cwd=tmp_path, env=environment)
+    try:
+        while not (tmp_path / "called").exists() or not (tmp_path / "called").read_text():
+            assert job.poll() is None
+            time.sleep(0.02)
+        assert "--shard 3/8" in (tmp_path / "called").read_text()
+        assert (tmp_path / "called").read_text().strip().endswith("--preset paper")
+        job.terminate()
+        assert job.wait(timeout=60) == 0
+    finally:
+        job.kill()
+    assert (tmp_path / "requeued").read_text().split() == ["requeue", "71_3"]

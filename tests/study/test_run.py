@@ -173,6 +173,30 @@ def test_kept_weights_have_their_zeros(toy_study, tmp_path):
             assert torch.count_nonzero(weights[name][mask]) == int(mask.sum())
 
 
+def test_moving_averages_lie_beside_the_checkpoints(toy_study, tmp_path):
+    from twore.files import read_tensors
+
+    study = replace(toy_study, dense=replace(toy_study.dense, ema=1.0), dense_seeds=(0,))
+    run(study, tmp_path)
+    store, trajectory = Store(tmp_path), study_in(tmp_path).trajectories[0]
+    for epoch in study.checkpoints:
+        raw, _ = read_tensors(store.checkpoint(trajectory.key, epoch))
+        average, about = read_tensors(store.average(trajectory.key, epoch))
+        assert about["epoch"] == epoch
+        assert raw.keys() == average.keys()
+        assert not torch.equal(raw["0.weight"], average["0.weight"])
+        assert torch.equal(raw["1.running_mean"], average["1.running_mean"])
+
+
+def test_a_run_that_diverges_in_its_last_update_is_a_failure(toy_study, tmp_path):
+    """One update an epoch at an absurd rate: the loss was finite when it was seen, the network no longer is."""
+    last = replace(toy_study.finetune, epochs=1, batch_size=48, lr=1e30)
+    results = run(replace(toy_study, finetune=last, dense_seeds=(0,)), tmp_path)
+    assert results.cells.empty
+    assert len(results.failures) == 4
+    assert results.failures["reason"].str.contains("DivergedError").all()
+
+
 def test_ratio_zero_is_fine_tuning_alone(toy_study, tmp_path):
     results = run(replace(toy_study, ratios=(0.0,), dense_seeds=(0,)), tmp_path)
     assert (results.cells["density"] == 1).all()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from twore.pruning.spec import Pruning
 from twore.study.specs import with_overrides
 
 
@@ -30,6 +31,32 @@ def test_a_setting_may_have_its_own_checkpoints(toy_study):
     assert study.trajectories[0].epochs == [0, 4, 8]
 
 
+def test_overrides_take_effect_together_whatever_their_order(toy_study):
+    for overrides in ({"dense.epochs": 8, "checkpoints": [8]}, {"checkpoints": [8], "dense.epochs": 8}):
+        assert with_overrides(toy_study, overrides).checkpoints == (8,)
+
+
+def test_a_setting_may_have_its_own_dense_seeds(toy_study):
+    study = replace(toy_study, settings=({"task.hidden": 16, "dense_seeds": [5]},))
+    assert [t.seed for t in study.trajectories] == [5]
+    assert study.columns == ("hidden",)
+
+
+def test_settings_that_differ_in_axes_alone_are_refused(toy_study):
+    with pytest.raises(ValueError, match="one setting"):
+        replace(toy_study, settings=({}, {"ratios": [0.5]})).trajectories  # noqa: B018
+
+
+def test_schedules_need_fine_tuning(toy_study):
+    with pytest.raises(ValueError, match="gradual"):
+        replace(toy_study, pruning=Pruning(schedule="gradual"), finetune=replace(toy_study.finetune, epochs=0))
+
+
+def test_a_study_is_a_value(toy_study):
+    assert hash(toy_study) == hash(replace(toy_study))
+    assert hash(toy_study) != hash(replace(toy_study, permutations=3))
+
+
 def test_the_same_setting_twice_is_one(toy_study):
     assert len(replace(toy_study, settings=({}, {"task.hidden": 8})).trajectories) == 2
 
@@ -40,6 +67,11 @@ def test_the_same_setting_twice_is_one(toy_study):
         ({"task.hiden": 3}, "did you mean task.hidden"),
         ({"tusk.hidden": 3}, "did you mean task.hidden"),
         ({"dense.epochs": 1}, "checkpoints"),
+        ({"numerics.precision": "auto"}, "cannot differ"),
+        ({"data_fingerprint": "x"}, "cannot differ"),
+        ({"dense.lr": "fast"}, "dense.lr"),
+        ({"task.hidden": True}, "task.hidden"),
+        ({"dense": 3}, "cannot differ"),
     ],
 )
 def test_a_wrong_setting_is_refused_when_the_study_is_made(toy_study, overrides, words):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from twore.tasks import CifarTask, Task, TaskData, probabilities
+from twore.tasks import CifarTask, Task, TaskData
 from twore.tasks.cifar import _with_shifts
 
 TASK = CifarTask(dataset="digits", depth=8, width=4, holdout=0.1, crop_padding=1, flip=False)
@@ -60,10 +60,10 @@ def test_loss_is_a_sum_with_its_count(data):
     assert float(loss) / count == pytest.approx(float(torch.nn.functional.cross_entropy(model(x), y)), rel=1e-5)
 
 
-def test_probabilities_cover_the_training_set_in_order(data):
+def test_outputs_are_probabilities_of_the_training_set(data):
     model = TASK.build().eval()
     with torch.no_grad():
-        rows = torch.cat(list(probabilities(model, data)))
+        rows = torch.cat([data.outputs(model, batch) for batch in data.plain()])
     assert rows.shape == (len(data.train), 10)
     torch.testing.assert_close(rows.sum(1), torch.ones(len(rows)))
 
@@ -92,6 +92,9 @@ def test_shifts_move_one_pixel_and_keep_labels():
         ({"data_percent": 0.0}, "data_percent"),
         ({"holdout": 1.0}, "holdout"),
         ({"crop_padding": -1}, "crop_padding"),
+        ({"variant": "wide"}, "variant"),
+        ({"width": 0}, "width"),
+        ({"subset_seed": -1}, "subset_seed"),
     ],
 )
 def test_senseless_values_are_refused(change, word):

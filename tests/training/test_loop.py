@@ -12,6 +12,7 @@ from toy import ToyTask
 
 from twore.pruning import audit_masks
 from twore.pruning.spec import Pruning
+from twore.tasks import CifarTask
 from twore.training import DivergedError, Pruner, Run, Training, loop, make_average, train
 
 SPEC = Training(epochs=4, batch_size=20, lr=0.05, drops=(2,))
@@ -21,6 +22,9 @@ def make_run(spec=SPEC, *, task=None, **changes):
     task = task or ToyTask()
     torch.manual_seed(0)
     return Run(task.build(), task.load(None, torch.device("cpu")), spec, "dense", 0, CPU, **changes)
+
+
+plain_run = make_run
 
 
 def weights(run):
@@ -75,10 +79,21 @@ def test_same_seed_same_weights_other_seed_others():
     assert not same(weights(a), weights(c))
 
 
+DIGITS = CifarTask(dataset="digits", depth=8, width=4, data_percent=20.0, crop_padding=1)  # convolutions, channels last
+
+
+@pytest.mark.parametrize("schedule", [None, "one_shot", "iterative", "gradual"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, optimizer):
+@pytest.mark.parametrize("task", [ToyTask(), DIGITS], ids=["toy", "digits"])
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, optimizer, task, schedule):
     monkeypatch.setattr(loop, "SAVE_EVERY", -1.0)
     spec = replace(SPEC, optimizer=optimizer, lr=0.01)
+
+    def make_run(spec):
+        run = plain_run(spec, task=task)
+        holder = None if schedule is None else Pruner(run.model, Pruning(schedule=schedule), 0.8)
+        return replace(run, holder=holder)
+
     whole = make_run(spec)
     records = train(whole)
 
@@ -99,6 +114,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, optimizer
     assert seen == [3, 4]  # two epochs were kept
     assert same(weights(whole), weights(resumed))
     assert [r.train_loss for r in again] == [r.train_loss for r in records]
+    if schedule is not None:
+        assert same(whole.holder.masks, resumed.holder.masks)
+        assert audit_masks(resumed.model, resumed.holder.masks).revived == 0
 
 
 def test_the_moving_average_by_hand_and_resumed(tmp_path, monkeypatch):
@@ -172,6 +190,23 @@ def test_masks_hold_through_a_run_and_reach_the_ratio(optimizer, schedule):
     assert audit.revived == 0
     assert audit.size - audit.kept == round(0.75 * 80) + round(0.75 * 24)
     assert (first == audit.size - audit.kept) is (schedule == "one_shot")
+
+
+def test_clipping_sees_the_gradients_of_the_kept_weights_only():
+    """At rate 1 without momentum an update is the clipped gradient: its norm over kept weights is the bound."""
+    spec = replace(SPEC, epochs=1, batch_size=48, clip=1e-3, momentum=0.0, weight_decay=0.0, lr=1.0)
+    run = make_run(spec)
+    run = replace(run, holder=Pruner(run.model, Pruning(), 0.9))
+    before = weights(run)
+    train(run)
+    after = dict(run.model.named_parameters())
+    moved = math.sqrt(sum(float((after[n].detach() - before[n]).square().sum()) for n in after))
+    assert moved == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_an_empty_training_set_is_said():
+    with pytest.raises(ValueError, match="empty"):
+        train(make_run(task=ToyTask(examples=0)))
 
 
 def test_zero_epochs_do_nothing():

@@ -33,6 +33,11 @@ def test_inverse_square_root_by_hand():
         ("clip", 0.0),
         ("accumulate", 0),
         ("drops", (120, 80)),
+        ("drop_factor", -1.0),
+        ("warmup", 0),
+        ("betas", (2.0, 0.9)),
+        ("eps", 0.0),
+        ("ema", -1.0),
     ],
 )
 def test_senseless_values_are_refused(field, value):

@@ -92,8 +92,7 @@ def unit_grids(
     """The seeds and a grid of `column` for each of them, (U, R, E); NaN where a unit lacks a cell.
 
     unit: "dense" (a grid a dense seed, mean over its fine-tune seeds), "finetune" (a grid a fine-tune seed, mean over
-        the
-    dense seeds); None takes what `replication` says, or "dense" when nothing was repeated.
+    the dense seeds); None takes what `replication` says, or "dense" when nothing was repeated.
     """
     return checked_grids(one_setting(results), column, unit=unit)
 
@@ -110,9 +109,9 @@ def checked_grids(table: pd.DataFrame, column: str, *, unit: str | None) -> tupl
 
 
 def average(grids: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
-    """Mean over the units of the cells that are there, NaN where none is. (U, R, E) -> (R, E), or counts (B, U) -> (B,
-    R, E)
+    """Mean over the units of the cells that are there, NaN where none is.
 
+    (U, R, E) -> (R, E), or with counts (B, U) -> (B, R, E).
     counts: how often each unit is drawn in each of B resamples.
     """
     weights = np.ones((1, len(grids))) if counts is None else counts

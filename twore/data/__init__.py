@@ -9,8 +9,6 @@ from twore.data.images import (
     data_folder,
     known_fingerprint,
     load_images,
-    load_split,
-    save_split,
     subsample,
 )
 
@@ -25,7 +23,5 @@ __all__ = [
     "data_folder",
     "known_fingerprint",
     "load_images",
-    "load_split",
-    "save_split",
     "subsample",
 ]

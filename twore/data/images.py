@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from twore.files import write_text
 
 DATA_SETS = ("digits", "cifar10", "cifar100")
 
@@ -159,23 +156,6 @@ def subsample(labels: NDArray[np.int64], *, percent: float, holdout: float = 0.0
         train.append(order[: max(1, round(percent / 100 * left))])
         valid.append(order[left:])
     return Split(np.sort(np.concatenate(train)).astype(np.int64), np.sort(np.concatenate(valid)).astype(np.int64))
-
-
-def save_split(path: Path, split: Split) -> None:
-    """Store a split as JSON, so that a run's exact images can be looked up; written whole or not at all."""
-    write_text(path, json.dumps({"train": split.train.tolist(), "valid": split.valid.tolist()}) + "\n")
-
-
-def load_split(path: Path) -> Split:
-    """Read what `save_split` wrote; `DataError` when it is something else."""
-    try:
-        stored = json.loads(path.read_text())
-        train, valid = (np.asarray(stored[part], dtype=np.int64) for part in ("train", "valid"))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is not a stored split: delete it to draw the same one again") from error
-    if train.ndim != 1 or valid.ndim != 1 or np.intersect1d(train, valid).size:
-        raise DataError(f"{path} holds a split whose parts overlap: delete it to draw the right one again")
-    return Split(train, valid)
 
 
 def _check_name(name: str) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEDULES = ("one_shot", "iterative", "gradual")
+from twore.pruning.allocation import ALLOCATIONS
+from twore.pruning.choices import unknown
+from twore.pruning.schedules import SCHEDULES
+from twore.pruning.scores import SCORES
+from twore.pruning.weights import KINDS
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,13 @@ class Pruning:
     """Batches on which BatchNorm statistics are re-estimated after pruning, before fine-tuning; 0 leaves them."""
 
     def __post_init__(self) -> None:
+        for what, given, known in (("score", self.score, SCORES), ("allocation", self.allocation, ALLOCATIONS)):
+            if given not in known:
+                raise unknown(what, given, known)
         if self.schedule not in SCHEDULES:
-            raise ValueError(f"pruning schedule is one of {', '.join(SCHEDULES)}: got {self.schedule!r}")
+            raise unknown("schedule", self.schedule, SCHEDULES)
+        if not self.kinds or not set(self.kinds) <= set(KINDS):
+            raise ValueError(f"kinds are one or more of {', '.join(KINDS)}: got {list(self.kinds)}")
         if not 0 < self.ramp <= 1:
             raise ValueError(f"ramp is a share of fine-tuning in (0, 1]: got {self.ramp}")
         if self.rounds < 1:

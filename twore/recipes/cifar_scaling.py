@@ -64,7 +64,13 @@ def atlas() -> Study:
     """
     gentle = {"finetune.lr": 1e-3, "finetune.schedule": "constant"}
     no_drops = {"dense.schedule": "constant", "dense.lr": 0.05}
-    adam = {"optimizer": "adam", "schedule": "inverse_sqrt", "lr": 0.042, "warmup": 200, "weight_decay": 0.0}  # peak 3e-3
+    adam = {
+        "optimizer": "adam",
+        "schedule": "inverse_sqrt",
+        "lr": 0.042,
+        "warmup": 200,
+        "weight_decay": 0.0,
+    }  # peak 3e-3
     inverse_sqrt = {f"{run}.{name}": value for run in ("dense", "finetune") for name, value in adam.items()}
     base = quick()
     return replace(

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,10 +25,16 @@ from twore.study.executors import EXECUTORS
 from twore.study.run import run_study, say
 from twore.study.specs import Study
 from twore.training import Training
+from twore.training.numerics import resolve
 
 MOST_WORKERS = 4  # by default; each holds its own copy of the data and of torch (about 0.5 GB)
 T = TypeVar("T")
 STUDY_PROBLEM, FAILED_JOBS, INTERRUPTED = 2, 1, 130  # exit statuses
+SHARD_HELP = "do the I-th of N shares only (1/N to N/N); with or without a shared disk"
+TIME_LIMIT_HELP = "seconds that one job may take, a dense run or a group of cells; then it fails and the others go on"
+ONLY_FAILED_HELP = "try again the jobs that failed, and nothing else"
+DRY_RUN_HELP = "print the plan with hours and disk, and stop; needs no data"
+CALIBRATE_HELP = "measure speed here (under a minute) for the plan's hours, instead of assuming it"
 
 
 @dataclass(frozen=True)
@@ -45,27 +53,54 @@ def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options, study = parse(recipe, argv)
-        folder = data_folder(options.data)
+        shard = parse_shard(options.shard)
+        folder = data_folder(options.data) if options.calibrate or not options.dry_run else None
         out = Path(options.out or f"runs/{recipe.name}-{options.preset}")
-        say(plan_in_words(recipe, options.preset, study))
+        say(plan_in_words(f"{recipe.name}, preset {options.preset}", study))
+        if options.dry_run or options.calibrate:
+            say(
+                estimate_in_words(study, workers=options.workers, shard=shard, calibrate=options.calibrate, data=folder)
+            )
         if options.dry_run:
             return 0
         check_writable(out)
-        return execute(study, out, workers=options.workers, executor=options.executor, data=folder)
+        return execute(
+            study, out, workers=options.workers, executor=options.executor, data=folder,
+            shard=shard, time_limit=options.time_limit, only_failed=options.only_failed,
+        )  # fmt: skip
     except (ConfigError, DataError, argparse.ArgumentError) as error:
-        say(f"{recipe.name}: {one_sentence(error)}")
+        words = one_sentence(error) if isinstance(error, argparse.ArgumentError) else str(error).splitlines()[0]
+        say(f"{recipe.name}: {words}")
         return STUDY_PROBLEM
 
 
-def execute(study: Study, out: Path, *, workers: int, executor: str, data: Path | None) -> int:
-    """Run a study in `out`, write its report, and say what was found. Returns the exit status."""
+def execute(
+    study: Study,
+    out: Path,
+    *,
+    workers: int,
+    executor: str,
+    data: Path | None,
+    shard: tuple[int, int] | None = None,
+    time_limit: float | None = None,
+    only_failed: bool = False,
+) -> int:
+    """Run a study in `out`, write its report, and say what was found. Returns the exit status.
+
+    shard, time_limit: as run_study; only_failed: try again what failed, and nothing else.
+    """
     from twore.report import summary, write_report  # matplotlib: only when there is something to draw
 
+    check_run_options(workers, executor, time_limit)
+    _check_device(study)
+    run = partial(run_study, only_failed=True) if only_failed else run_study
     try:
-        results = run_study(study, out, workers=workers, executor=executor, data=data)
-    except KeyboardInterrupt:
+        results = run(
+            study, out, workers=workers, executor=executor, data=data, shard=shard, time_limit=time_limit
+        )  # fmt: skip
+    except KeyboardInterrupt as stopped:
         say(f"interrupted; what is done is in {out}. The same command goes on from there.")
-        return INTERRUPTED
+        return getattr(stopped, "status", INTERRUPTED)
     except OSError as error:
         say(f"stopped: {error}. What is done is in {out}; the same command goes on from there.")
         return STUDY_PROBLEM
@@ -96,15 +131,40 @@ def parse(recipe: Recipe, argv: Sequence[str]) -> tuple[Namespace, Study]:
         raise ConfigError(_with_hint(one_sentence(error), parser)) from error
     if options.device is not None:
         options.numerics.device = options.device
-    if options.workers < 1:
-        raise ConfigError(f"--workers is at least 1: got {options.workers}")
+    check_run_options(options.workers, options.executor, options.time_limit)
     return options, study_from(options, recipe.task)
+
+
+def check_run_options(workers: int, executor: str, time_limit: float | None) -> None:
+    """ConfigError for options that no run can have."""
+    if workers < 1:
+        raise ConfigError(f"--workers is at least 1: got {workers}")
+    if executor not in EXECUTORS:
+        raise ConfigError(f"--executor is one of {', '.join(EXECUTORS)}: got {executor!r}")
+    if time_limit is not None and not time_limit > 0:
+        raise ConfigError(f"--time-limit is a number of seconds above 0: got {time_limit:g}")
+    if time_limit is not None and executor == "serial":
+        raise ConfigError("--time-limit needs worker processes that can be ended: leave out --executor serial")
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """(I, N) of "I/N", 1 <= I <= N; None for None. ConfigError in one sentence."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)/(\d+)", text.strip(), re.ASCII)
+    if found is None:
+        raise ConfigError(f"--shard is I/N, the I-th of N shares, such as 2/8: got {text!r}")
+    i, n = int(found[1]), int(found[2])
+    if n < 1 or not 1 <= i <= n:
+        raise ConfigError(f"--shard is I/N with N at least 1 and I from 1 to N: got {text!r}")
+    return i, n
 
 
 def make_parser(recipe: Recipe) -> ArgumentParser:
     """The recipe's parser: a few options, and a flag for every field of the study."""
     parser = ArgumentParser(
-        prog=f"python -m twore.recipes.{recipe.name}", description=recipe.about, exit_on_error=False, default_env=False,
+        prog=f"python -m twore.recipes.{recipe.name}", usage="%(prog)s [options] [--FIELD VALUE ...]",
+        description=recipe.about, exit_on_error=False, default_env=False,
         epilog="Lists are written '[0.3, 0.9]'. Every field below can also stand in a YAML file given with --config.",
     )  # fmt: skip
     parser.add_argument("--preset", default="quick", help=f"one of {', '.join(recipe.presets)}")
@@ -116,23 +176,57 @@ def make_parser(recipe: Recipe) -> ArgumentParser:
     parser.add_argument("--workers", type=int, default=_cores(), help="worker processes on this machine")
     parser.add_argument("--executor", type=str, default="process", choices=EXECUTORS, help="where jobs run")
     parser.add_argument("--device", type=str, default=None, help="short for --numerics.device")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--shard", type=str, default=None, metavar="I/N", help=SHARD_HELP)
+    parser.add_argument("--time-limit", type=float, default=None, metavar="SECONDS", help=TIME_LIMIT_HELP)
+    parser.add_argument("--only-failed", action="store_true", help=ONLY_FAILED_HELP)
+    parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
+    parser.add_argument("--calibrate", action="store_true", help=CALIBRATE_HELP)
     parser.add_argument("--config", action="config", help="a YAML file of fields")
     add_study_arguments(parser, recipe.task)
     return parser
 
 
-def plan_in_words(recipe: Recipe, preset: str, study: Study) -> str:
+def plan_in_words(title: str, study: Study) -> str:
     """How much there is to do, each training and each cell counted once."""
     trajectories = {trajectory.key for trajectory in study.trajectories}
     cells = {
         key for trajectory in study.trajectories for group in trajectory.groups() for key in group.cell_keys.values()
     }
     return (
-        f"{recipe.name}, preset {preset}: {len(trajectories)} trainings, {len(cells):,} cells "
+        f"{title}: {len(trajectories)} trainings, {len(cells):,} cells "
         f"({len(study.checkpoints)} checkpoints x {len(study.ratios)} ratios "
         f"x {len(study.finetune_seeds)} fine-tune seeds)"
     )
+
+
+def estimate_in_words(
+    study: Study, *, workers: int, shard: tuple[int, int] | None, calibrate: bool, data: Path | None
+) -> str:
+    """Hours and disk of the whole study as a table; measured here, or assumed without data or network."""
+    from twore.study import cost
+    from twore.study.calibrate import Calibration
+
+    shards = shard[1] if shard else 1
+    if not calibrate:
+        return cost.table(
+            cost.estimate(study), workers=workers, shards=shards, source=cost.assumed_source(study.numerics)
+        )
+    try:
+        measured = Calibration(study, data)
+        found = cost.estimate(study, measured)
+    except DataError:
+        raise
+    except ValueError as error:  # a device that is not here
+        raise ConfigError(str(error)) from error
+    return cost.table(found, workers=workers, shards=shards, source=measured.source)
+
+
+def _check_device(study: Study) -> None:
+    """ConfigError for a device that is not here."""
+    try:
+        resolve(study.numerics)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _named(what: str, name: str, table: Mapping[str, T]) -> T:

@@ -1,11 +1,8 @@
-"""The 2-D diagrams: prune ratio (up) against training epochs (right), a cell an experiment. Report figures 2, 3, 4, 6,
-8, 9.
+"""The 2-D diagrams: prune ratio (up) against training epochs (right), a cell an experiment.
 
-Each cell is a mean over fine-tune seeds and dense seeds (`twore.analysis.mean_grid`). "Normalised" means minus the
-best of
-the row: 0 at the best epoch of that ratio, negative elsewhere, in points. Both axes are categorical, since neither
-    ratios
-nor epochs need be evenly spaced. Letters: R ratios, E epochs.
+Report figures 2, 3, 4, 6, 8, 9. Each cell is a mean over fine-tune seeds and dense seeds (`twore.analysis.mean_grid`).
+"Normalised" means minus the best of the row: 0 at the best epoch of that ratio, negative elsewhere, in points. Both
+axes are categorical, since neither ratios nor epochs need be evenly spaced. Letters: R ratios, E epochs.
 """
 
 from __future__ import annotations

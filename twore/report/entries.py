@@ -22,8 +22,8 @@ MOST_PANELS, MOST_LINES = 6, 5  # heavy ratios shown in figure 7 and in figure 5
 class Entry:
     """A figure of the page. number: as in the report, with a (vision) or b (translation) where it has both.
 
-    caption: what is drawn · reading: what it says, sentences · skipped: why there is no figure, else None · key: file
-        name.
+    caption: what is drawn · reading: what it says, sentences · skipped: why there is no figure, else None ·
+    key: file name.
     """
 
     number: str

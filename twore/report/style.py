@@ -1,9 +1,8 @@
 """How every figure looks, and how it is written: the same bytes each time, as PNG and SVG.
 
 Figures must be readable without colour: values are printed where they fit, lines differ in dash and marker, what
-    matters
-is hatched, and the maps are perceptually uniform. Blue and vermillion are two of Okabe and Ito's colour-blind safe
-eight.
+matters is hatched, and the maps are perceptually uniform. Blue and vermillion are two of Okabe and Ito's colour-blind
+safe eight.
 """
 
 from __future__ import annotations

@@ -24,10 +24,12 @@ def key_of(what: str, value: Any) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """JSON-able form with one spelling for equal values (tuples as lists, whole floats stay floats)."""
+    """JSON-able form with one spelling for equal values: tuples are lists, and 40 in a field of floats is 40.0."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         cls = type(value)
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if _counts(f, value)}
+        fields = {
+            f.name: _as_declared(f, getattr(value, f.name)) for f in dataclasses.fields(value) if _counts(f, value)
+        }
         return {"class": kind_of(cls), **{name: canonical(v) for name, v in fields.items()}}
     if isinstance(value, Mapping):
         return {str(name): canonical(v) for name, v in value.items()}
@@ -43,6 +45,19 @@ def canonical(value: Any) -> Any:
 def kind_of(cls: type) -> str:
     """The declared `kind` of a class, else its import path."""
     return getattr(cls, "kind", None) or f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _as_declared(field: dataclasses.Field, value: Any) -> Any:
+    """40 in a field of floats is 40.0: the two are equal, so their keys must be."""
+    declared = str(field.type if isinstance(field.type, str) else getattr(field.type, "__name__", field.type))
+    is_float = "float" in declared and "int" not in declared
+    return _floats(value) if is_float else value
+
+
+def _floats(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_floats(v) for v in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _counts(field: dataclasses.Field, value: Any) -> bool:

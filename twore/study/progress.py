@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 
 from tqdm import tqdm
 
 from twore.study.store import Store
 
 SHOWN = 2  # running jobs named beside the bar
+LOOK_EVERY = 0.5  # seconds
 
 
 class Bar:
@@ -21,15 +23,18 @@ class Bar:
             total=total, initial=done, unit="cell", disable=quiet, dynamic_ncols=terminal, smoothing=0.05,
             mininterval=0.5 if terminal else 30, maxinterval=60, file=sys.stderr,
         )  # fmt: skip
+        vars(self._bar)["_time"] = time.monotonic  # tqdm's own clock may jump back, and the bar would stand still
+        self._bar.start_t = self._bar.last_print_t = self._looked = time.monotonic()
 
-    def advance(self, cells: int) -> None:
-        """Some cells are done."""
-        self._bar.update(cells)
+    def reach(self, done: int) -> None:
+        """So many cells are done by now, here and elsewhere."""
+        self._bar.update(done - self._bar.n)
 
     def look(self) -> None:
         """Show what runs now."""
-        if self._bar.disable:
+        if self._bar.disable or time.monotonic() - self._looked < LOOK_EVERY:
             return
+        self._looked = time.monotonic()
         parts = [
             f"{job['what'].split()[0]} {job['epoch']}/{job['epochs']} loss {job['train_loss']:.3f} {job['rate']:,.0f}/s"
             for job in list(self._store.running())[:SHOWN]

@@ -1,31 +1,36 @@
 """Running a study: start what can start, keep going past failures, leave tables that are always true.
 
 The same call resumes: what is in the store is not computed again. Killing it at any moment loses at most the cells in
-flight.
+flight. Several processes may run the same study in one folder at the same time, on one machine or on many that share a
+file system (twore.study.claims says what that must provide): they share the jobs, and the last to end writes complete
+tables.
 """
 
 from __future__ import annotations
 
 import sys
-import traceback
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from datetime import UTC, datetime
+import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
-from socket import gethostname
+from typing import Any
 
 from twore.data import data_folder
 from twore.provenance import code_version
-from twore.study.create import open_study
-from twore.study.executors import MAX_ATTEMPTS, Executor, make_executor
+from twore.study.claims import Claims
+from twore.study.create import check_writable, open_study
+from twore.study.executors import Died, Executor, TooLong, make_executor
+from twore.study.faults import Failure, FolderError, failed, folder_problem, free_memory, record_failure
 from twore.study.progress import Bar
 from twore.study.schedule import Job, Schedule
+from twore.study.signals import Stop, stop_signals
 from twore.study.specs import Study
 from twore.study.stages import Context, checkpoint_metrics, dense_run, fine_tuned_group
 from twore.study.store import Store
 from twore.study.tables import Results, read_results
 
-POLL = 1.0  # seconds between looks at running jobs
+POLL = 1.0  # seconds between looks at running jobs, here and in other processes
+MAX_ATTEMPTS = 3  # of a job whose worker process dies
 
 
 def run_study(
@@ -36,35 +41,60 @@ def run_study(
     executor: str = "process",
     data: Path | str | None = None,
     quiet: bool = False,
+    shard: tuple[int, int] | None = None,
+    time_limit: float | None = None,
+    only_failed: bool = False,
 ) -> Results:
     """Compute what is missing of the study in folder `out`, write its tables, and return them.
 
     workers: processes on this machine; executor: "process" or "serial" (in this process). data: a folder with the data
     set's files directly in it or in a sub-folder of its name; default the environment variable TWORE_DATA.
+    shard: (i, n) with 1 <= i <= n, this process does the i-th of n shares and nothing else; without it, it takes
+    whatever no other living process has, and waits for the rest. time_limit: seconds a job may take, a dense run or the
+    cells of one group; one that takes longer is ended and fails (its training goes on from there next time).
+    only_failed: try again what failed, and what could not start for it, and nothing else.
     Failed jobs are listed in Results.failures, one line each on stderr; the others go on. Raises ConfigError for a
-    folder that holds another study, DataError for missing or broken data.
+    folder that holds another study, DataError for missing or broken data, FolderError (an OSError) when the folder can
+    no longer be written, StoppedError (a KeyboardInterrupt) after Ctrl-C or SIGTERM.
     """
-    folder, out = data_folder(str(data) if data else None), Path(out)
-    study = open_study(study, out, folder)
+    folder, out = data_folder(str(data) if data else None), Path(out).resolve()
+    if shard is not None and not 1 <= shard[0] <= shard[1]:
+        raise ValueError(f"shard is (i, n) with 1 <= i <= n: got {shard}")
+    pool = make_executor(executor, workers, study.numerics.threads, time_limit)
+    check_writable(out)
     store = Store(out)
-    schedule = Schedule(study, store)
-    context = Context(out.resolve(), folder and folder.resolve(), study.numerics.device, code_version())
-    pool = make_executor(executor, workers, study.numerics.threads)
-    bar = Bar(schedule.total, schedule.done, store, quiet=quiet)
-    finished = False
     try:
-        _drive(schedule, pool, context, bar)
-        finished = True
-    finally:
-        pool.stop(now=not finished)
-        bar.close()
-        results = read_results(study, store)
-        results.write(out)
-    return results
+        with stop_signals() as stop, Claims(store.claims) as claims:
+            with claims.hold("study"):  # `auto` is settled once, by whoever comes first
+                study = open_study(study, out, folder)
+                if claims.clear():
+                    store.sweep()
+                claims.announce()
+            stop.at_once = executor == "serial"
+            context = Context(out, folder and folder.resolve(), study.numerics.device, code_version())
+            schedule = Schedule(study, store, claims, shard=shard, only_failed=only_failed)
+            bar = Bar(schedule.total, schedule.done, store, quiet=quiet)
+            try:
+                _drive(schedule, pool, context, bar, stop)
+            except BaseException:
+                pool.stop(now=True)
+                bar.close()
+                if not stop.twice:
+                    with suppress(OSError):  # a full disk has no room for tables either, and that is being said already
+                        _write_tables(study, store, claims)
+                raise
+            pool.stop(now=False)
+            bar.close()
+            return _write_tables(study, store, claims)
+    except OSError as error:
+        problem = folder_problem(error, out)
+        if problem is None:
+            raise
+        raise FolderError(problem) from error
 
 
-def work(context: Context, job: Job) -> str | None:
-    """Do one job in a worker. Returns None, or the reason of a failure (also recorded in the store)."""
+def work(context: Context, job: Job) -> Failure | None:
+    """Do one job in a worker. Returns None, or the failure (also recorded in the store)."""
     store = Store(context.out)
     try:
         if job.group is None:
@@ -73,69 +103,64 @@ def work(context: Context, job: Job) -> str | None:
                 checkpoint_metrics(context, job.trajectory, epoch)
         else:
             fine_tuned_group(context, job.group)
+        store.drop("failures", job.key)
+        return None
     except Exception as error:  # noqa: BLE001  the border of a job: whatever went wrong is recorded, the others go on
-        reason = f"{type(error).__name__}: {error}"
-        record_failure(store, job.key, reason, traceback.format_exc())
-        return reason
-    store.drop("failures", job.key)
-    return None
+        failure = failed(store, job.key, error)
+    free_memory()
+    return failure
 
 
-def record_failure(store: Store, key: str, reason: str, details: str = "") -> None:
-    """Keep what went wrong with a job, until it goes right."""
-    before = store.get("failures", key)
-    attempts = 1 + (before["attempts"] if before else 0)
-    now = {"host": gethostname(), "finished_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    store.put("failures", key, {"reason": reason, "attempts": attempts, "details": details, "provenance": now})
-
-
-def _drive(schedule: Schedule, pool: Executor, context: Context, bar: Bar) -> None:
-    running: dict[Future, Job] = {}
-    crashes: dict[str, int] = {}
-    retry: list[Job] = []
-    while True:
-        while len(running) < pool.slots:
-            job = retry.pop() if retry else schedule.next()
-            if job is None:
-                break
-            running[pool.submit(work, context, job)] = job
-        if not running:
+def _drive(schedule: Schedule, pool: Executor, context: Context, bar: Bar, stop: Stop) -> None:
+    crashes: Counter[str] = Counter()
+    waited = False
+    while not stop.overdue:
+        while pool.free and not stop.asked and (job := schedule.next()) is not None:
+            pool.submit(job, work, context, job)
+        if pool.busy:
+            for job, outcome in pool.wait(POLL):
+                _settle(job, outcome, schedule, crashes, bar)
+        elif stop.asked or not schedule.elsewhere:
             break
-        finished, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
+        else:
+            if not waited:
+                bar.say("waiting for jobs that other processes are doing")
+                waited = True
+            time.sleep(POLL)
+        bar.reach(schedule.done)
         bar.look()
-        broken = False
-        for future in finished:
-            job = running.pop(future)
-            try:
-                _report(job, future.result(), bar)
-            except BrokenProcessPool:
-                broken = True
-                _crashed(job, crashes, retry, schedule.store, bar)
-        if broken:  # one worker's death ends the pool: all jobs in flight start again
-            for job in running.values():
-                _crashed(job, crashes, retry, schedule.store, bar)
-            running.clear()
-            pool.restart()
+    stop.check()
     blocked = sum(job.cells for job in schedule.blocked())
     if blocked:
         bar.say(f"not started: {blocked} cells whose dense run failed")
 
 
-def _report(job: Job, reason: str | None, bar: Bar) -> None:
-    if reason is None:
-        bar.advance(job.cells)
-    else:
-        bar.say(f"failed: {job.words}: {reason.splitlines()[0]}")
+def _settle(job: Job, outcome: Any, schedule: Schedule, crashes: Counter[str], bar: Bar) -> None:
+    """A job ended: it is done, it failed, or it is tried again."""
+    if isinstance(outcome, Died):
+        crashes[job.key] += 1
+        if crashes[job.key] < MAX_ATTEMPTS:
+            bar.say(f"a worker process {outcome.words}; it starts again with {job.words}")
+            schedule.again(job)
+            return
+    failure: Failure | None = outcome
+    if isinstance(outcome, (Died, TooLong)):
+        died = isinstance(outcome, Died)
+        reason = f"its worker process {outcome.words}, {MAX_ATTEMPTS} times" if died else f"exceeded {outcome.words}"
+        failure = Failure(reason)
+        record_failure(schedule.store, job.key, reason)
+    schedule.finish(job, done=failure is None)
+    if failure is not None and failure.stop:
+        raise FolderError(failure.reason)
+    if failure is not None:
+        bar.say(f"failed: {job.words}: {failure.reason.splitlines()[0]}")
 
 
-def _crashed(job: Job, crashes: dict[str, int], retry: list[Job], store: Store, bar: Bar) -> None:
-    crashes[job.key] = crashes.get(job.key, 0) + 1
-    if crashes[job.key] < MAX_ATTEMPTS:
-        retry.append(job)
-        return
-    reason = f"its worker process died {MAX_ATTEMPTS} times (out of memory?)"
-    record_failure(store, job.key, reason)
-    _report(job, reason, bar)
+def _write_tables(study: Study, store: Store, claims: Claims) -> Results:
+    with claims.hold("tables"):  # read and written in one go: who comes last has seen what all others did
+        results = read_results(study, store)
+        results.write(store.root.parent)
+    return results
 
 
 def say(text: str) -> None:

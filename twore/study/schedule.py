@@ -1,14 +1,19 @@
-"""What is left to do, and what can start now.
+"""What is left to do, and what can start now and here.
 
 A group can start as soon as its checkpoint is on disk: with several workers, pruning and fine-tuning of early
-checkpoints goes on while the dense run still trains.
+checkpoints goes on while the dense run still trains. Every job is claimed first (twore.study.claims), so that several
+processes can work on one folder: a job that another process has is looked at again later.
+
+A shard (i, n) has its own share of the groups, by their keys, and the dense runs that these need; it takes nothing
+else, also when it is done early. So shards add up to the study whether they share a disk (then each dense run is
+trained once, by whoever comes first) or not (then each shard trains what it needs, and `twore merge` joins the stores).
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
+from twore.study.claims import Claims
 from twore.study.specs import Group, Study, Trajectory
 from twore.study.stages import dense_run_done, group_done
 from twore.study.store import Store
@@ -23,7 +28,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Identity, for failures and for a job that two settings share."""
+        """Identity, for claims, for failures and for a job that two settings share."""
         return self.trajectory.key if self.group is None else self.group.pairs_key
 
     @property
@@ -39,20 +44,36 @@ class Job:
 
 
 class Schedule:
-    """The jobs of a study that are not done, in a good order."""
+    """The jobs of a study (or of one shard of it) that are not done, in a good order."""
 
-    def __init__(self, study: Study, store: Store) -> None:
-        self.store = store
+    def __init__(
+        self,
+        study: Study,
+        store: Store,
+        claims: Claims,
+        *,
+        shard: tuple[int, int] | None = None,
+        only_failed: bool = False,
+    ) -> None:
+        self.store, self._claims = store, claims
         self.total = self.done = 0  # cells
-        self._dense: deque[Job] = deque()
-        self._waiting: list[Job] = []
-        self._ready: deque[Job] = deque()
-        seen: set[str] = set()
+        self._again: list[Job] = []  # claimed already
+        self._dense: list[Job] = []
+        self._ready: list[Job] = []
+        self._waiting: list[Job] = []  # for their checkpoint
+        self._failures = {key: self._attempts(key) for key in store.keys("failures")}  # of earlier runs: tried again
+        seen: set[object] = set()
         for trajectory in study.trajectories:
-            if trajectory.key not in seen and not _measured(store, trajectory):
-                self._dense.append(Job(trajectory))
-            seen.add(trajectory.key)
-            for group in trajectory.groups():
+            groups = [group for group in trajectory.groups() if in_share(group.pairs_key, shard)]
+            dense = (trajectory.key, *trajectory.epochs)
+            if only_failed and trajectory.key not in self._failures:
+                groups = [group for group in groups if group.pairs_key in self._failures]
+                seen.add(dense)
+            if groups and dense not in seen:
+                seen.add(dense)
+                if not _measured(store, trajectory):
+                    self._dense.append(Job(trajectory))
+            for group in groups:
                 job = Job(trajectory, group)
                 if job.key in seen:
                     continue
@@ -63,26 +84,64 @@ class Schedule:
                 else:
                     self._waiting.append(job)
 
+    @property
+    def elsewhere(self) -> bool:
+        """After `next` found nothing: whether jobs of ours are being done by other processes."""
+        return bool(self._dense or self._ready)
+
     def next(self) -> Job | None:
-        """A job that can start now: dense runs first, since the others wait for them."""
-        if self._dense:
-            return self._dense.popleft()
-        if not self._ready:
-            self._release()
-        return self._ready.popleft() if self._ready else None
+        """A job that can start now, claimed. Dense runs come first, since the others wait for them."""
+        if self._again:
+            return self._again.pop()
+        job = self._claimed(self._dense) or self._claimed(self._ready)
+        return self._claimed(self._ready) if job is None and self._release() else job
+
+    def again(self, job: Job) -> None:
+        """A job whose worker died is to start again."""
+        self._again.append(job)
+
+    def finish(self, job: Job, *, done: bool) -> None:
+        """A job ended, well or not, and what there is to say about it is in the store."""
+        self._claims.release(job.key)
+        self.done += job.cells if done else 0
 
     def blocked(self) -> list[Job]:
         """Groups whose checkpoint never came, since their dense run failed."""
         return self._waiting
 
-    def _release(self) -> None:
+    def _claimed(self, jobs: list[Job]) -> Job | None:
+        for job in list(jobs):
+            if not self._claims.take(job.key):
+                continue
+            jobs.remove(job)
+            done = self._is_done(job)
+            if not done and self._attempts(job.key) <= self._failures.get(job.key, 0):
+                return job
+            self.finish(job, done=done)  # another process did it, or failed on it, since we began
+        return None
+
+    def _is_done(self, job: Job) -> bool:
+        return _measured(self.store, job.trajectory) if job.group is None else group_done(self.store, job.group)
+
+    def _attempts(self, key: str) -> int:
+        record = self.store.get("failures", key)
+        return record["attempts"] if record else 0
+
+    def _release(self) -> bool:
+        """Groups whose checkpoint has come become ready; whether there are any."""
         places = {(job.trajectory.key, job.group.epoch) for job in self._waiting if job.group}
         present = {place for place in places if self.store.checkpoint(*place).exists()}
         still: list[Job] = []
         for job in self._waiting:
             here = job.group is not None and (job.trajectory.key, job.group.epoch) in present
             (self._ready if here else still).append(job)
-        self._waiting = still
+        found, self._waiting = len(self._waiting) > len(still), still
+        return found
+
+
+def in_share(key: str, shard: tuple[int, int] | None) -> bool:
+    """Whether a group belongs to shard (i, n), 1 <= i <= n: by its key alone, so it never moves."""
+    return shard is None or int(key[:12], 16) % shard[1] == shard[0] - 1
 
 
 def _measured(store: Store, trajectory: Trajectory) -> bool:

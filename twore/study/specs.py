@@ -19,6 +19,9 @@ from twore.study.identity import key_of
 from twore.tasks.base import Task
 from twore.training import REPORT_DENSE, REPORT_FINETUNE, Numerics, Training
 
+COMMON = ("task", "name", "settings", "data_fingerprint", "keep_weights")  # the same in all settings of a study
+AXES = ("checkpoints", "extra_checkpoints", "ratios", "dense_seeds", "finetune_seeds")  # have columns of their own
+
 
 @dataclass(frozen=True)
 class Study:
@@ -70,6 +73,10 @@ class Study:
             raise ValueError(f"extra_checkpoints are epochs in [0, {self.dense.epochs}]: got {late}")
         if self.permutations < 1:
             raise ValueError(f"permutations is at least 1: got {self.permutations}")
+        if self.pruning.schedule != "one_shot" and self.finetune.epochs == 0:
+            raise ValueError(f"the {self.pruning.schedule} schedule prunes while it fine-tunes: finetune.epochs is 0")
+        if self.finetune.ema:
+            raise ValueError("finetune.ema has no use: moving averages are kept beside the checkpoints of dense runs")
         if not self.settings:
             raise ValueError("settings is empty: use [{}] for the base setting alone")
         for overrides in self.settings:
@@ -78,9 +85,7 @@ class Study:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the setting columns in the tables: the task's own, then whatever else the settings change."""
-        named = [f"task.{name}" for name in self.task.setting_fields]
-        swept = [path for overrides in self.settings for path in overrides]
-        return tuple(column_name(path) for path in dict.fromkeys(named + swept))
+        return tuple(self._paths.values())
 
     @cached_property
     def trajectories(self) -> tuple[Trajectory, ...]:
@@ -88,16 +93,22 @@ class Study:
         found: dict[tuple[str, str], Trajectory] = {}
         for overrides in self.settings:
             study = with_overrides(replace(self, settings=({},)), overrides)
-            columns = {name: _field_at(study, path) for path, name in self._paths().items()}
-            for seed in self.dense_seeds:
+            columns = {name: _field_at(study, path) for path, name in self._paths.items()}
+            for seed in study.dense_seeds:
                 trajectory = Trajectory(study, seed, columns)
-                found.setdefault((trajectory.key, str(columns)), trajectory)
+                first = found.setdefault((trajectory.key, str(columns)), trajectory)
+                if any(getattr(first.study, axis) != getattr(study, axis) for axis in AXES):
+                    raise ValueError(f"two settings differ in their {' or '.join(AXES)} alone: make them one setting")
         return tuple(found.values())
 
+    @cached_property
     def _paths(self) -> dict[str, str]:
         named = [f"task.{name}" for name in self.task.setting_fields]
-        swept = [path for overrides in self.settings for path in overrides]
+        swept = [path for overrides in self.settings for path in overrides if path not in AXES]
         return {path: column_name(path) for path in dict.fromkeys(named + swept)}
+
+    def __hash__(self) -> int:  # settings are mappings, which have no hash of their own
+        return hash(key_of("study", self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +137,7 @@ class Trajectory:
     def setting(self) -> str:
         """The setting in words, without the seed."""
         return " ".join(
-            f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+            f"{name}={value:.12g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in self.columns.items()
         )
 
@@ -155,7 +166,7 @@ class Group:
         value = {
             "trajectory": self.trajectory.key,
             "epoch": self.epoch,
-            "ratio": self.ratio,
+            "ratio": float(self.ratio),
             "pruning": study.pruning,
             "finetune": study.finetune,
             "seed": seed,
@@ -179,19 +190,22 @@ class Group:
 
 
 def with_overrides(study: Study, overrides: Mapping[str, Any]) -> Study:
-    """The study with dotted fields replaced, e.g. {"task.depth": 38, "checkpoints": [4, 8]}. ValueError for a typo."""
-    changed: Any = study
+    """The study with dotted fields replaced, e.g. {"task.depth": 38, "checkpoints": [4, 8]}.
+
+    ValueError for a field that does not exist, cannot differ between settings, or does not take such a value.
+    """
+    own: dict[str, Any] = {}
     groups: dict[str, dict[str, Any]] = {}
     for path, value in overrides.items():
-        _field_at(study, path)  # a clear error for an unknown field
+        before, value = _field_at(study, path), tuple(value) if isinstance(value, list) else value
+        _check_override(path, before, value)
         head, _, tail = path.rpartition(".")
-        groups.setdefault(head, {})[tail] = tuple(value) if isinstance(value, list) else value
-    for head, values in groups.items():
-        if "." in head:
-            raise ValueError(f"a setting changes fields of the study or one level below: got {head}")
-        values = {head: replace(getattr(changed, head), **values)} if head else values
-        changed = replace(changed, **values)
-    return changed
+        if head:
+            groups.setdefault(head, {})[tail] = value
+        else:
+            own[tail] = value
+    parts = {head: replace(getattr(study, head), **values) for head, values in groups.items()}
+    return replace(study, **parts, **own)  # all at once: checkpoints may fit the new epochs only
 
 
 def column_name(path: str) -> str:
@@ -209,6 +223,16 @@ def _field_at(study: Study, path: str) -> Any:
             raise ValueError(f"a setting names the field {path}, which does not exist: {hint}")
         value = getattr(value, part)
     return value
+
+
+def _check_override(path: str, before: Any, value: Any) -> None:
+    if path in COMMON or path.startswith("numerics.") or path.count(".") > 1 or dataclasses.is_dataclass(before):
+        raise ValueError(f"{path} cannot differ between the settings of a study: run another study for it")
+    if path == "task.dataset":
+        raise ValueError("a study has one data set: run another study, with its own --out, for another task.dataset")
+    accepted = {float: (int, float), type(None): (int, float, str, type(None))}.get(type(before), (type(before),))
+    if not isinstance(value, accepted) or (isinstance(value, bool) and not isinstance(before, bool)):
+        raise ValueError(f"a setting gives {path} the value {value!r}: it takes values like {before!r}")
 
 
 def _check_axis(name: str, values: tuple, valid: Any, words: str) -> None:

@@ -25,10 +25,11 @@ from twore.files import CorruptFileError, write_record
 from twore.metrics import PairAccumulator, spectral_distances
 from twore.pruning import audit_masks, recalibrate_batchnorm, save_masks
 from twore.seeds import derive_seed, seed_everything
+from twore.study.claims import Claims
 from twore.study.specs import Group, Study, Trajectory
 from twore.study.store import Store, set_aside
 from twore.tasks.base import TaskData
-from twore.training import Epoch, Numerics, Pruner, Run, train
+from twore.training import DivergedError, Epoch, Numerics, Pruner, Run, make_average, train
 from twore.training.state import load_weights, save_weights
 
 log = logging.getLogger("twore")
@@ -51,7 +52,7 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
     store = Store(context.out)
     if dense_run_done(store, trajectory):
         return
-    started, study, key = time.time(), trajectory.study, trajectory.key
+    started, study, key = time.monotonic(), trajectory.study, trajectory.key
     data = _data(context, study)
     seed_everything(derive_seed("init", trajectory.seed))
     model = study.task.build().to(context.device)
@@ -65,12 +66,14 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
         def after_epoch(record: Epoch) -> dict[str, float]:
             watch(record)
             if record.epoch in trajectory.epochs:
-                save_weights(
-                    store.checkpoint(key, record.epoch), model, {"epoch": record.epoch, "update": record.update}
-                )
+                about = {"epoch": record.epoch, "update": record.update}
+                if average is not None:  # first, so that a checkpoint that is there has its average
+                    save_weights(store.average(key, record.epoch), average.module, about)
+                save_weights(store.checkpoint(key, record.epoch), model, about)
             return score_model(model, data, study.numerics)
 
-        run = Run(model, data, study.dense, "dense", trajectory.seed, study.numerics)
+        average = make_average(model, study.dense, data)
+        run = Run(model, data, study.dense, "dense", trajectory.seed, study.numerics, average=average)
         epochs = train(run, after_epoch=after_epoch, state=state)
     record = {"initial": initial, "epochs": [asdict(e) for e in epochs], "provenance": _provenance(context, started)}
     store.put("trajectories", key, record)
@@ -88,7 +91,7 @@ def checkpoint_metrics(context: Context, trajectory: Trajectory, epoch: int) -> 
     store, key = Store(context.out), trajectory.checkpoint_key(epoch)
     if store.get("checkpoints", key) is not None:
         return
-    started = time.time()
+    started = time.monotonic()
     model = load_checkpoint(context, trajectory, epoch)
     names = ("random_distance", "random_divergence")
     try:
@@ -129,32 +132,47 @@ def load_checkpoint(context: Context, trajectory: Trajectory, epoch: int) -> nn.
     model = trajectory.study.task.build()
     try:
         load_weights(path, model)
-    except (CorruptFileError, FileNotFoundError) as error:
-        if path.exists():
-            set_aside(path, error)
-        store.drop("trajectories", trajectory.key)
-        dense_run(context, trajectory)
-        load_weights(path, model)
+    except (CorruptFileError, FileNotFoundError):
+        with Claims(store.claims) as claims, claims.hold(f"{trajectory.key}-again"):  # one trains, the others wait
+            _restore(context, trajectory, path, model)
     return model.to(context.device)
 
 
 @torch.inference_mode()
 def score_model(model: nn.Module, data: TaskData, numerics: Numerics) -> dict[str, float]:
-    """All scores: of the test split by their own names, of the validation split with the prefix valid_."""
+    """All scores: of the test split by their own names, of the validation split with the prefix valid_.
+
+    DivergedError when a score or an output is not a finite number: a network that says NaN is still right by chance.
+    """
     model.eval()
     scores: dict[str, float] = {"valid_score": math.nan}
     with numerics.autocast():
+        if not bool(data.outputs(model, next(iter(data.plain()))).isfinite().all()):  # one batch: NaN spreads to all
+            raise DivergedError("the trained network's outputs are not finite: try a lower lr, or clip")
         for split in data.splits:
             for name, value in data.evaluate(model, split).items():
+                if not math.isfinite(value):
+                    raise DivergedError(f"the {name} on the {split} split is {value}: try a lower lr, or clip")
                 scores[name if split == "test" else f"{split}_{name}"] = value
     return scores
+
+
+def _restore(context: Context, trajectory: Trajectory, path: Path, model: nn.Module) -> None:
+    """Load a checkpoint that was broken or missing; train again unless another process just did."""
+    try:
+        load_weights(path, model)
+    except (CorruptFileError, FileNotFoundError) as error:
+        set_aside(path, error)
+        Store(context.out).drop("trajectories", trajectory.key)
+        dense_run(context, trajectory)
+        load_weights(path, model)
 
 
 def _fine_tuned_cell(context: Context, group: Group, seed: int, *, needs_weights: bool) -> None:
     store, study, key = Store(context.out), group.trajectory.study, group.cell_keys[seed]
     if store.get("cells", key) is not None and not (needs_weights and not store.weights(key).exists()):
         return
-    started = time.time()
+    started = time.monotonic()
     data = _data(context, study)
     model = load_checkpoint(context, group.trajectory, group.epoch)
     pruner = Pruner(model, study.pruning, group.ratio, seed=group.trajectory.seed)
@@ -187,14 +205,14 @@ def _fine_tuned_cell(context: Context, group: Group, seed: int, *, needs_weights
 @torch.inference_mode()
 def _pair_metrics(context: Context, group: Group) -> None:
     """One pass over the training set with all fine-tuned models of the group; a row a pair of seeds, and their mean."""
-    started, store, study = time.time(), Store(context.out), group.trajectory.study
+    started, store, study = time.monotonic(), Store(context.out), group.trajectory.study
     data = _data(context, study)
     models = {}
     for seed, key in group.cell_keys.items():
         models[seed] = study.task.build().to(context.device).eval()
         try:
             load_weights(store.weights(key), models[seed])
-        except CorruptFileError as error:
+        except (CorruptFileError, FileNotFoundError) as error:
             set_aside(store.weights(key), error)
             _fine_tuned_cell(context, group, seed, needs_weights=True)
             load_weights(store.weights(key), models[seed])
@@ -254,7 +272,7 @@ def _watched(store: Store, key: str, words: str, epochs: int) -> Iterator[Any]:
 def _provenance(context: Context, started: float) -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
-        "seconds": round(time.time() - started, 3),
+        "seconds": round(time.monotonic() - started, 3),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": context.commit,
     }

@@ -10,13 +10,16 @@ Under `<out>/store/`, all names are made here:
     masks/<key>.safetensors            bit-packed masks, beside kept weights
     failures/<key>.json                what went wrong, until it goes right
     running/<key>.json                 where a running job is
+    claims/<key>/                      which process does a job (twore.study.claims)
 A truncated or altered file is found by its checksum, set aside as *.corrupt, said, and computed again.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,10 @@ class Store:
         """Weights of a dense run after `epoch` epochs."""
         return self.root / "trajectories" / trajectory / f"epoch-{epoch:04d}.safetensors"
 
+    def average(self, trajectory: str, epoch: int) -> Path:
+        """Moving average of the weights, beside a checkpoint."""
+        return self.root / "trajectories" / trajectory / f"epoch-{epoch:04d}.average.safetensors"
+
     def run_state(self, key: str) -> Path:
         """Resumable state of an unfinished run (dense or fine-tuning)."""
         return self.root / "running" / f"{key}.safetensors"
@@ -84,6 +91,20 @@ class Store:
         """Masks of a cell, bit-packed."""
         return self.root / "masks" / f"{cell}.safetensors"
 
+    @property
+    def claims(self) -> Path:
+        """Folder of the claims."""
+        return self.root / "claims"
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written. Only while no other process works here."""
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if name.startswith(".") and name.endswith(".tmp"):
+                    Path(folder, name).unlink(missing_ok=True)
+        for key in self.keys("running"):
+            self.drop("running", key)
+
     def running(self) -> Iterator[dict[str, Any]]:
         """Progress records of jobs that run (or died running)."""
         for key in sorted(self.keys("running")):
@@ -94,5 +115,6 @@ class Store:
 
 def set_aside(path: Path, error: Exception) -> None:
     """Move a broken file out of the way, and say so."""
-    log.warning("%s: set aside, will be computed again", error)
-    path.replace(path.with_name(path.name + ".corrupt"))
+    with suppress(FileNotFoundError):  # another process was first
+        path.replace(path.with_name(path.name + ".corrupt"))
+        log.warning("%s: set aside, will be computed again", error)

@@ -6,7 +6,7 @@ identity. Study files name it by its import path (module:Class), or by a class v
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -49,7 +49,14 @@ class TaskData(Protocol):
 
 @runtime_checkable
 class Task(Protocol):
-    """One task configuration."""
+    """One task configuration.
+
+    A task may also say how much work it is, so that a plan can estimate hours before any data is there; without both
+    methods a plan counts jobs and disk only, until --calibrate measures:
+        example_inputs() -> Tensor | tuple      what the model is called with for one example: a batch of one
+        example_counts() -> Mapping[str, int]   examples: "train", and each split that `evaluate` scores
+        example_size: int                       what one example takes up of Training.batch_size; 1 unless given
+    """
 
     score_label: ClassVar[str]
     """What a score is, with its unit, for axes: "test accuracy (%)"."""
@@ -64,9 +71,3 @@ class Task(Protocol):
 
     def build(self) -> nn.Module:
         """The model at initialisation, drawn from torch's global generator."""
-
-
-def probabilities(model: nn.Module, data: TaskData, batches: Iterable[Batch] | None = None) -> Iterator[Tensor]:
-    """Predicted probabilities over the training set in fixed order, batch by batch, (N, C) float32 on the CPU."""
-    for batch in data.plain() if batches is None else batches:
-        yield data.outputs(model, batch).float().cpu()

@@ -20,10 +20,14 @@ from torch import Tensor, nn
 from twore.data.augment import STATISTICS, ImageBatches
 from twore.data.images import ImageSet, known_fingerprint, load_images, subsample
 from twore.models import PreResNet
+from twore.models.preresnet import VARIANTS
 
+SHIFTS = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))  # rows and columns into the image padded by one pixel: itself first
 EVAL_BATCH = 500  # images; fixed, since rounding depends on it
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
 CHANNELS = {"digits": 1, "cifar10": 3, "cifar100": 3}
+SIDE = {"digits": 8, "cifar10": 32, "cifar100": 32}  # pixels
+IMAGES = {"digits": (1_297, 500), "cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000)}  # train, test; for plans
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,12 @@ class CifarTask:
             raise ValueError(f"data_percent is in (0, 100]: got {self.data_percent}")
         if not 0 <= self.holdout < 1:
             raise ValueError(f"holdout is a fraction in [0, 1): got {self.holdout}")
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant is one of {', '.join(VARIANTS)}: got {self.variant!r}")
+        if self.width < 1:
+            raise ValueError(f"width is at least 1 channel: got {self.width}")
+        if self.subset_seed < 0:
+            raise ValueError(f"subset_seed is 0 or more: got {self.subset_seed}")
         if self.crop_padding < 0:
             raise ValueError(f"crop_padding is 0 or more pixels: got {self.crop_padding}")
         if self.depth < 8 or (self.depth - 2) % 6:
@@ -81,6 +91,18 @@ class CifarTask:
             self.depth, CLASSES[self.dataset], CHANNELS[self.dataset], variant=self.variant, width=self.width
         )
         return model.to(memory_format=torch.channels_last)  # the layout convolutions are fastest in
+
+    def example_inputs(self) -> Tensor:
+        """An image in the shape that the model takes, (1, C, H, W), black."""
+        return torch.zeros(1, CHANNELS[self.dataset], SIDE[self.dataset], SIDE[self.dataset])
+
+    def example_counts(self) -> dict[str, int]:
+        """Images of each part as `load` makes them, to within a few a class, but known without the data."""
+        train, test = IMAGES[self.dataset]
+        valid = round(self.holdout * train)
+        views = len(SHIFTS) if self.shifts else 1
+        counts = {"train": round(self.data_percent / 100 * (train - valid)), "test": views * test}
+        return counts | ({"valid": views * valid} if valid else {})
 
 
 class ImageData:
@@ -157,6 +179,5 @@ def _with_shifts(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each image and its four one-pixel shifts, filled with zeros. (N, H, W, C), (N,) -> (5N, H, W, C), (5N,)"""
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     height, width = x.shape[1:3]
-    offsets = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
-    shifted = [padded[:, dy : dy + height, dx : dx + width] for dy, dx in offsets]
-    return np.concatenate(shifted), np.tile(y, len(offsets))
+    shifted = [padded[:, dy : dy + height, dx : dx + width] for dy, dx in SHIFTS]
+    return np.concatenate(shifted), np.tile(y, len(SHIFTS))

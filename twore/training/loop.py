@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -25,7 +25,7 @@ from twore.seeds import derive_seed, seed_everything
 from twore.tasks.base import TaskData
 from twore.training.numerics import Numerics
 from twore.training.spec import Training
-from twore.training.state import load_run, save_run
+from twore.training.state import Part, load_run, save_run
 
 SAVE_EVERY = 60.0  # seconds between saved run states; our choice: a kill costs at most this and one epoch
 
@@ -55,8 +55,17 @@ class Holder(Protocol):
     def advance(self, progress: float) -> None:
         """The run has done this share of its updates, in (0, 1]; a pruning schedule prunes further here."""
 
+    def zero_gradients(self) -> None:
+        """Zero the gradients of what is held at zero, before they are clipped by their norm."""
+
     def remove(self) -> None:
         """Stop holding."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a resumed run needs to hold the same."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], /) -> None:
+        """Take it back, before `install`."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ def train(
             record = _train_epoch(run, optimizer, done=len(records), update=records[-1].update if records else 0)
             records.append(replace(record, scores=after_epoch(record)) if after_epoch else record)
             if state is not None and time.monotonic() - saved_at > SAVE_EVERY and len(records) < run.spec.epochs:
-                save_run(state, _modules(run), optimizer, {"epochs": [asdict(record) for record in records]})
+                save_run(state, _parts(run), optimizer, {"epochs": [asdict(record) for record in records]})
                 saved_at = time.monotonic()
     finally:
         if run.holder is not None:
@@ -125,15 +134,16 @@ def make_average(model: nn.Module, spec: Training, data: TaskData) -> AveragedMo
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
 
-def _modules(run: Run) -> dict[str, nn.Module]:
-    return {"model": run.model} | ({"average": run.average} if run.average is not None else {})
+def _parts(run: Run) -> dict[str, Part]:
+    parts: dict[str, Part | None] = {"model": run.model, "average": run.average, "holder": run.holder}
+    return {role: part for role, part in parts.items() if part is not None}
 
 
 def _resume(state: Path | None, run: Run, optimizer: Optimizer) -> list[Epoch]:
     if state is None or not state.exists():
         return []
     try:
-        return [Epoch(**record) for record in load_run(state, _modules(run), optimizer)["epochs"]]
+        return [Epoch(**record) for record in load_run(state, _parts(run), optimizer)["epochs"]]
     except CorruptFileError:
         state.unlink()  # only a shortcut: without it the run starts over
         return []
@@ -163,6 +173,8 @@ def _train_epoch(run: Run, optimizer: Optimizer, *, done: int, update: int) -> E
             size += examples
         torch._foreach_div_([p.grad for p in parameters if p.grad is not None], size)  # sum and count, divide once
         if spec.clip is not None:
+            if run.holder is not None:
+                run.holder.zero_gradients()  # the bound is on the norm of what is trained
             nn.utils.clip_grad_norm_(parameters, spec.clip)
         optimizer.step()
         if run.average is not None:
@@ -170,7 +182,9 @@ def _train_epoch(run: Run, optimizer: Optimizer, *, done: int, update: int) -> E
         update, count = update + 1, count + size
         if run.holder is not None:
             run.holder.advance((done + min(1.0, (update - first) / expected)) / spec.epochs)
-    mean = float(loss_sum) / count if count else math.nan  # the epoch's only wait for the device
+    if count == 0:
+        raise ValueError("the task gave no batches for an epoch: its training set is empty")
+    mean = float(loss_sum) / count  # the epoch's only wait for the device
     if not math.isfinite(mean):
         raise DivergedError(f"the training loss of epoch {done + 1} is {mean}: try a lower lr, or clip")
     return Epoch(done + 1, update, lr, mean, count / (time.perf_counter() - start))

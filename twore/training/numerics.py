@@ -46,10 +46,6 @@ class Numerics:
             return torch.autocast(self.device, dtype=torch.bfloat16)
         return nullcontext()
 
-    def apply_threads(self) -> None:
-        """Set torch's thread count for this process."""
-        torch.set_num_threads(self.threads)
-
 
 def resolve(numerics: Numerics, seconds: Callable[[Numerics], float] | None = None) -> Numerics:
     """Replace `auto` by what this machine has.

@@ -6,12 +6,16 @@ since pruned weights are exactly zero they stay the smallest, so later masks are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from twore.pruning import MaskHandle, apply_masks, hold_masks, make_masks, prunable_weights, ratio_at
 from twore.pruning.spec import Pruning
 
+RATIO = "/ratio"  # beside the masks in a run state; no parameter has a slash in its name
 STEPS = 100  # how finely a gradual schedule moves over its ramp; our choice
 
 
@@ -38,6 +42,21 @@ class Pruner:
         """Prune further when the schedule asks for it."""
         if self.spec.schedule != "one_shot":
             self._prune_to(self._ratio(progress))
+
+    def zero_gradients(self) -> None:
+        """Zero the gradients of pruned weights."""
+        if self._handle is not None:
+            self._handle.zero_gradients()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The masks, and the ratio that they reached."""
+        return {**self.masks, RATIO: torch.tensor(self._now, dtype=torch.float64)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], /) -> None:
+        """Take masks and ratio back; the weights come from the model's own state."""
+        device = next(self.model.parameters()).device
+        self.masks = {name: mask.to(device) for name, mask in state_dict.items() if name != RATIO}
+        self._now = float(state_dict[RATIO])
 
     def remove(self) -> None:
         """Stop holding."""

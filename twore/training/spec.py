@@ -24,7 +24,7 @@ class Training:
     optimizer: str = "sgd"
     """sgd, adam or adamw."""
     lr: float = 0.1
-    """Learning rate; with inverse_sqrt a factor on d_model**-0.5 * schedule."""
+    """Learning rate; with inverse_sqrt a factor on min(update**-0.5, update * warmup**-1.5)."""
     momentum: float = 0.9
     """SGD momentum."""
     betas: tuple[float, float] = (0.9, 0.98)
@@ -57,6 +57,10 @@ class Training:
         _require(0 <= self.momentum < 1, f"momentum is in [0, 1): got {self.momentum}")
         _require(self.weight_decay >= 0, f"weight_decay is 0 or more: got {self.weight_decay}")
         _require(self.accumulate >= 1, f"accumulate is at least 1: got {self.accumulate}")
+        _require(0 < self.drop_factor <= 1, f"drop_factor is in (0, 1]: got {self.drop_factor}")
+        _require(self.warmup >= 1, f"warmup is at least 1 update: got {self.warmup}")
+        _require(all(0 <= beta < 1 for beta in self.betas), f"betas are in [0, 1): got {self.betas}")
+        _require(self.eps > 0, f"eps is above 0: got {self.eps}")
         _require(self.ema >= 0, f"ema is a horizon in epochs, 0 or more: got {self.ema}")
         _require(self.clip is None or self.clip > 0, f"clip is positive, or none: got {self.clip}")
         _require(list(self.drops) == sorted(set(self.drops)), f"drops are epochs in rising order: got {self.drops}")

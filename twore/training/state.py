@@ -8,15 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from twore.files import read_tensors, write_tensors
+from twore.files import CorruptFileError, read_tensors, write_tensors
 
 OPTIMIZER = "optimizer"  # the role of the optimiser's tensors in a run state
+
+
+class Part(Protocol):
+    """Something with tensors: a module, or masks that are held."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Its tensors by name."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], /) -> Any:
+        """Take them back."""
 
 
 def save_weights(path: Path, model: nn.Module, about: Mapping[str, Any] | None = None) -> None:
@@ -31,9 +41,9 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
     return about
 
 
-def save_run(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer, about: Mapping[str, Any]) -> None:
-    """Write all that a run needs to go on exactly where it is, at an epoch's end: its modules by name, and optimiser."""
-    tensors = {f"{role}/{name}": t for role, module in modules.items() for name, t in module.state_dict().items()}
+def save_run(path: Path, parts: Mapping[str, Part], optimizer: Optimizer, about: Mapping[str, Any]) -> None:
+    """Write all that a run needs to go on exactly where it is, at an epoch's end: its parts by role, and optimiser."""
+    tensors = {f"{role}/{name}": t for role, part in parts.items() for name, t in part.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         for slot, value in slots.items():
             if value is not None:
@@ -41,18 +51,27 @@ def save_run(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer,
     write_tensors(path, tensors, about)
 
 
-def load_run(path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> dict[str, Any]:
-    """Put a saved run back into its modules and optimiser; returns what was said about it."""
+def load_run(path: Path, parts: Mapping[str, Part], optimizer: Optimizer) -> dict[str, Any]:
+    """Put a saved run back into its parts and optimiser; returns what was said about it.
+
+    CorruptFileError when the file is broken, or does not hold these parts.
+    """
     tensors, about = read_tensors(path)
-    parts: dict[str, dict[str, Tensor]] = {}
+    found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         role, _, rest = name.partition("/")
-        parts.setdefault(role, {})[rest] = tensor
+        found.setdefault(role, {})[rest] = tensor
     slots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts.pop(OPTIMIZER, {}).items():
+    for name, tensor in found.pop(OPTIMIZER, {}).items():
         index, _, slot = name.partition("/")
         slots.setdefault(int(index), {})[slot] = tensor
-    for role, module in modules.items():
-        module.load_state_dict(parts[role])
+    if found.keys() != parts.keys():
+        raise CorruptFileError(f"{path} holds {', '.join(sorted(found))}, not {', '.join(sorted(parts))}")
+    for role, part in parts.items():
+        part.load_state_dict(found[role])
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, values in optimizer.state.items():
+        for slot, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:  # fused updates walk memory, so the
+                values[slot] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)  # layouts must agree
     return about

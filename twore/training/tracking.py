@@ -1,4 +1,4 @@
-"""Curves in TensorBoard, for those who want them: one run a folder, a point an epoch. Extra: `pip install twore[track]`."""
+"""Curves in TensorBoard, for those who want them: a point an epoch. Extra: `pip install 'twore[track]'`."""
 
 from __future__ import annotations
 
