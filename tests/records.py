@@ -26,7 +26,7 @@ def cell(score: float = 90.0, **where: object) -> dict:
 
 
 def fill(study: Study, out: Path, keep: Callable[[Group], bool] = lambda group: True, *, every: float = 60.0) -> Store:
-    """All dense runs, and the groups that `keep` wants: scores 1, 2, ...; a cell is finished `every` so many seconds."""
+    """All dense runs, and the groups that `keep` wants: scores 1, 2, ...; a cell finished `every` so many seconds."""
     save_study(study, out / "study.yaml")
     names = ("random_distance", "random_divergence")
     spectrum = {f"{name}{part}": 0.1 for name in names for part in ("", "_stderr", "_noise")}

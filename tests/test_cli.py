@@ -94,3 +94,27 @@ def test_a_wrong_command_is_one_sentence(run_folder, tmp_path, capsys, arguments
     assert words in said
     assert len(said.splitlines()) == 1
     assert contents(tmp_path) == before
+
+
+def test_only_failed(toy_study, tmp_path, monkeypatch):
+    """Of what is missing, only the group that failed before is computed."""
+    from twore.study import Store, run_study
+
+    store = Store(tmp_path)
+    run_study(toy_study, tmp_path, executor="serial", quiet=True)
+    first, second, *_ = toy_study_groups(tmp_path)
+    for group in (first, second):
+        store.drop("cells", group.cell_key(0))
+    record = {"reason": "OSError: full", "attempts": 1, "details": "", "provenance": {"host": "a", "finished_at": ""}}
+    store.put("failures", first.pairs_key, record)
+    monkeypatch.delenv("TWORE_DATA", raising=False)
+    monkeypatch.setattr("twore.report.write_report", lambda out: out)
+    assert main(["run", str(tmp_path / "study.yaml"), "--executor", "serial", "--only-failed"]) == 0
+    assert store.get("cells", first.cell_key(0)) is not None
+    assert store.get("cells", second.cell_key(0)) is None
+
+
+def toy_study_groups(out):
+    from twore.study import load_study
+
+    return [group for t in load_study(out / "study.yaml").trajectories for group in t.groups()]

@@ -19,7 +19,7 @@ import pytest
 import torch
 from test_kill import alive, children
 from test_run import run
-from test_shards import start, tables
+from test_shards import tables
 from toy import ToyData, ToyTask
 
 from twore import files
@@ -341,7 +341,7 @@ def test_a_full_disk_under_a_worker_stops_the_run(toy_study, tmp_path, capsys):
     [((signal.SIGINT,), 130), ((signal.SIGTERM,), 143), ((signal.SIGTERM, signal.SIGINT), 143)],
     ids=["Ctrl-C", "SIGTERM", "twice"],
 )
-def test_signals_to_a_run_with_workers(toy_study, tmp_path, signals, status):
+def test_signals_to_a_run_with_workers(toy_study, tmp_path, start, signals, status):
     study = replace(toy_study, task=FaultyTask())
     run(study, tmp_path / "serial")
     out = tmp_path / "out"

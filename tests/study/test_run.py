@@ -197,6 +197,13 @@ def test_a_run_that_diverges_in_its_last_update_is_a_failure(toy_study, tmp_path
     assert results.failures["reason"].str.contains("DivergedError").all()
 
 
+def test_curves_for_tensorboard(toy_study, tmp_path):
+    pytest.importorskip("tensorboard")
+    run(replace(toy_study, dense_seeds=(0,), ratios=(0.3,), checkpoints=(4,)), tmp_path, tensorboard=True)
+    written = [path.parent.name.split("-")[0] for path in (tmp_path / "tensorboard").glob("*/events*")]
+    assert sorted(written) == ["cell", "cell", "dense"]
+
+
 def test_ratio_zero_is_fine_tuning_alone(toy_study, tmp_path):
     results = run(replace(toy_study, ratios=(0.0,), dense_seeds=(0,)), tmp_path)
     assert (results.cells["density"] == 1).all()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -23,35 +20,6 @@ from twore.study.schedule import Schedule, in_share
 from twore.study.stages import Context
 
 SHARDS = [(1, 3), (2, 3), (3, 3)]
-
-PROGRAM = """
-import sys
-from pathlib import Path
-from twore.study import load_study, run_study, store
-
-out, log, executor, workers, *shard = sys.argv[1:]
-put = store.Store.put
-
-def logged(self, kind, key, record):
-    put(self, kind, key, record)
-    with open(log, "a") as stream:
-        stream.write(f"{kind} {key}\\n")
-
-store.Store.put = logged
-try:
-    run_study(load_study(Path(out) / "study.yaml"), out, workers=int(workers), executor=executor, quiet=True,
-              shard=tuple(map(int, shard)) or None)
-except KeyboardInterrupt as stop:
-    sys.exit(stop.status)
-"""
-
-
-def start(out: Path, *, log: Path, executor: str = "process", workers: int = 2, shard=(), **environment: str):
-    """A process of its own that runs the study in `out`; it logs what it writes itself, not what its workers write."""
-    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
-    command = [sys.executable, "-c", PROGRAM, str(out), str(log), executor, str(workers), *map(str, shard)]
-    environment = {**os.environ, "PYTHONPATH": path, **environment}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def tables(out: Path) -> dict[str, str]:
@@ -170,7 +138,7 @@ def test_at_the_end_a_process_waits_for_the_others(toy_study, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shards", [SHARDS, [(), (), ()]], ids=["shards", "plain runs"])
-def test_processes_at_the_same_time_do_each_cell_once(toy_study, tmp_path, shards):
+def test_processes_at_the_same_time_do_each_cell_once(toy_study, tmp_path, start, shards):
     run(toy_study, tmp_path / "serial")
     out, logs = tmp_path / "out", []
     out.mkdir()

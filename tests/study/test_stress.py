@@ -14,7 +14,7 @@ import pytest
 from test_faults import FaultyTask
 from test_kill import alive, children
 from test_run import run
-from test_shards import SHARDS, start, tables
+from test_shards import SHARDS, tables
 
 from twore.study import Store, save_study
 
@@ -42,7 +42,7 @@ def prepared(study, out: Path) -> None:
 
 
 @pytest.mark.slow
-def test_twenty_kills(toy_study, tmp_path):
+def test_twenty_kills(toy_study, tmp_path, start):
     study = replace(toy_study, task=FaultyTask(), finetune_seeds=(0, 1, 2))
     run(study, tmp_path / "serial")
     out, log = tmp_path / "out", tmp_path / "log"
@@ -81,7 +81,7 @@ def test_twenty_kills(toy_study, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_shard_is_killed_while_two_others_work_and_comes_back(toy_study, tmp_path):
+def test_a_shard_is_killed_while_two_others_work_and_comes_back(toy_study, tmp_path, start):
     study = replace(toy_study, task=FaultyTask())
     run(study, tmp_path / "serial")
     out = tmp_path / "out"

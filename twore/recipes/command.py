@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,7 +65,7 @@ def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
         check_writable(out)
         return execute(
             study, out, workers=options.workers, executor=options.executor, data=folder,
-            shard=shard, time_limit=options.time_limit, only_failed=options.only_failed,
+            shard=shard, time_limit=options.time_limit, only_failed=options.only_failed, tensorboard=options.tensorboard,
         )  # fmt: skip
     except (ConfigError, DataError, argparse.ArgumentError) as error:
         words = one_sentence(error) if isinstance(error, argparse.ArgumentError) else str(error).splitlines()[0]
@@ -84,6 +83,7 @@ def execute(
     shard: tuple[int, int] | None = None,
     time_limit: float | None = None,
     only_failed: bool = False,
+    tensorboard: bool = False,
 ) -> int:
     """Run a study in `out`, write its report, and say what was found. Returns the exit status.
 
@@ -93,10 +93,10 @@ def execute(
 
     check_run_options(workers, executor, time_limit)
     _check_device(study)
-    run = partial(run_study, only_failed=True) if only_failed else run_study
     try:
-        results = run(
-            study, out, workers=workers, executor=executor, data=data, shard=shard, time_limit=time_limit
+        results = run_study(
+            study, out, workers=workers, executor=executor, data=data,
+            shard=shard, time_limit=time_limit, only_failed=only_failed, tensorboard=tensorboard,
         )  # fmt: skip
     except KeyboardInterrupt as stopped:
         say(f"interrupted; what is done is in {out}. The same command goes on from there.")
@@ -179,6 +179,7 @@ def make_parser(recipe: Recipe) -> ArgumentParser:
     parser.add_argument("--shard", type=str, default=None, metavar="I/N", help=SHARD_HELP)
     parser.add_argument("--time-limit", type=float, default=None, metavar="SECONDS", help=TIME_LIMIT_HELP)
     parser.add_argument("--only-failed", action="store_true", help=ONLY_FAILED_HELP)
+    parser.add_argument("--tensorboard", action="store_true", help="write training curves to OUT/tensorboard")
     parser.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     parser.add_argument("--calibrate", action="store_true", help=CALIBRATE_HELP)
     parser.add_argument("--config", action="config", help="a YAML file of fields")

@@ -111,10 +111,10 @@ def provenance(tables: RunTables) -> list[tuple[str, str]]:
     spent = [
         (n, t)
         for n, t in (("cells", tables.results), ("checkpoints", tables.checkpoints), ("pairs", tables.pairs))
-        if t is not None and "seconds" in t
+        if t is not None and {"seconds", "key"} <= set(t)
     ]
     if spent:
-        parts = [f"{duration(float(t['seconds'].sum()))} for {name}" for name, t in spent]
+        parts = [f"{duration(float(t.drop_duplicates('key')['seconds'].sum()))} for {name}" for name, t in spent]
         facts.append(("compute (all workers together)", ", ".join(parts)))
     return facts
 

@@ -21,6 +21,7 @@ from twore.data import DataError
 from twore.seeds import seed_everything
 from twore.study.cost import TRAINING, Pace, size_of
 from twore.study.specs import Study
+from twore.study.trial import FirstBatches
 from twore.tasks.base import TaskData
 from twore.training import Numerics, Run, Training, train
 from twore.training.numerics import fastest, resolve
@@ -127,7 +128,7 @@ def _batch_seconds(setting: Study, spec: Training, data: TaskData, numerics: Num
     still = replace(spec, epochs=1, lr=0.0)  # the work of training, and no way to diverge
 
     def updates(count: int) -> float:
-        run = Run(model, _FirstBatches(data, count), still, "calibrate", 0, numerics)
+        run = Run(model, FirstBatches(data, count), still, "calibrate", 0, numerics)
         start = time.perf_counter()
         train(run)
         return time.perf_counter() - start
@@ -138,22 +139,6 @@ def _batch_seconds(setting: Study, spec: Training, data: TaskData, numerics: Num
         return fastest(lambda: updates(count), repeats=REPEATS) / count
     finally:
         torch.set_num_threads(threads)
-
-
-class _FirstBatches:
-    """The first `count` batches of each epoch of some data; the rest of TaskData as it is."""
-
-    def __init__(self, data: TaskData, count: int) -> None:
-        self._data, self._count = data, count
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._data, name)
-
-    def updates(self, batch_size: int) -> int:
-        return min(self._count, self._data.updates(batch_size))
-
-    def epoch(self, batch_size: int, seed: int) -> Iterator[Any]:
-        return (batch for batch, _ in zip(self._data.epoch(batch_size, seed), range(self._count)))
 
 
 class _RandomInputs:

@@ -13,6 +13,7 @@ import torch
 from twore.seeds import seed_everything
 from twore.study.config import ConfigError, load_study, save_study, study_values
 from twore.study.specs import Study
+from twore.study.trial import FirstBatches
 from twore.tasks.base import TaskData
 from twore.training import Numerics, Run, train
 from twore.training.numerics import fastest, resolve
@@ -102,25 +103,10 @@ def _trial_seconds(study: Study, data: TaskData, numerics: Numerics) -> float:
     torch.set_num_threads(numerics.threads)
     seed_everything(0)
     model = study.task.build().to(numerics.device)
-    trial = _FirstBatches(data, TRIAL_BATCHES)
+    trial = FirstBatches(data, TRIAL_BATCHES)
     try:
-        run = Run(model, trial, replace(study.finetune, epochs=1), "trial", 0, numerics)
+        still = replace(study.finetune, epochs=1, lr=0.0)  # nothing moves, so nothing can diverge
+        run = Run(model, trial, still, "trial", 0, numerics)
         return fastest(lambda: train(run))
     finally:
         torch.set_num_threads(threads)
-
-
-class _FirstBatches:
-    """The first batches of each epoch of some data; the rest of TaskData as it is."""
-
-    def __init__(self, data: TaskData, count: int) -> None:
-        self._data, self._count = data, count
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._data, name)
-
-    def updates(self, batch_size: int) -> int:
-        return min(self._count, self._data.updates(batch_size))
-
-    def epoch(self, batch_size: int, seed: int) -> Any:
-        return (batch for batch, _ in zip(self._data.epoch(batch_size, seed), range(self._count)))

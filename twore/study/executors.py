@@ -147,8 +147,8 @@ class ProcessPool:
             for worker in self._workers:
                 if worker.pipe is not None:
                     worker.pipe.close()  # an idle worker reads its end, and ends
-            for process in processes if now else ():
-                if process.is_alive() and process.pid:
+                process = worker.process
+                if now and worker.job is not None and process is not None and process.is_alive() and process.pid:
                     os.kill(process.pid, ABANDON)
             until = time.monotonic() + (ABANDON_SECONDS if now else END_SECONDS)
             for process in processes:
@@ -246,6 +246,7 @@ def _serve(pipe: Connection, number: int, threads: int) -> None:
         try:
             work, args = pipe.recv()
         except EOFError:
+            signal.signal(ABANDON, signal.SIG_IGN)  # it is leaving already
             return
         pipe.send((False, None))
         pipe.send((True, work(*args)))

@@ -44,6 +44,7 @@ def run_study(
     shard: tuple[int, int] | None = None,
     time_limit: float | None = None,
     only_failed: bool = False,
+    tensorboard: bool = False,
 ) -> Results:
     """Compute what is missing of the study in folder `out`, write its tables, and return them.
 
@@ -53,6 +54,7 @@ def run_study(
     whatever no other living process has, and waits for the rest. time_limit: seconds a job may take, a dense run or the
     cells of one group; one that takes longer is ended and fails (its training goes on from there next time).
     only_failed: try again what failed, and what could not start for it, and nothing else.
+    tensorboard: write curves of every training to `tensorboard/` in the folder (extra `track`).
     Failed jobs are listed in Results.failures, one line each on stderr; the others go on. Raises ConfigError for a
     folder that holds another study, DataError for missing or broken data, FolderError (an OSError) when the folder can
     no longer be written, StoppedError (a KeyboardInterrupt) after Ctrl-C or SIGTERM.
@@ -71,7 +73,7 @@ def run_study(
                     store.sweep()
                 claims.announce()
             stop.at_once = executor == "serial"
-            context = Context(out, folder and folder.resolve(), study.numerics.device, code_version())
+            context = Context(out, folder and folder.resolve(), study.numerics.device, code_version(), tensorboard)
             schedule = Schedule(study, store, claims, shard=shard, only_failed=only_failed)
             bar = Bar(schedule.total, schedule.done, store, quiet=quiet)
             try:

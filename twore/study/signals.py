@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 GRACE = 10.0  # seconds that running jobs get to finish; our choice: clusters kill 30 s after SIGTERM
@@ -54,9 +53,10 @@ class Stop:
             self.number, self._since = number, time.monotonic()
             if not self.at_once:
                 text = f"\nstopping: running jobs get {GRACE:g} s to finish; once more to stop at once\n"
-                os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())  # print is not for handlers
+                with suppress(OSError):  # nobody reads it
+                    os.write(2, text.encode())  # print is not for handlers: it may be what was interrupted
                 return
-        raise StoppedError(number)
+        self.check()
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -31,6 +31,7 @@ from twore.study.store import Store, set_aside
 from twore.tasks.base import TaskData
 from twore.training import DivergedError, Epoch, Numerics, Pruner, Run, make_average, train
 from twore.training.state import load_weights, save_weights
+from twore.training.tracking import tensorboard
 
 log = logging.getLogger("twore")
 
@@ -45,6 +46,11 @@ class Context:
     data: Path | None  # the user's data folder
     device: str  # "cpu", "cuda:0", ...
     commit: str  # of the code, for provenance
+    tensorboard: bool = False  # whether to write curves of every training
+
+    def curves(self, key: str) -> AbstractContextManager[Callable[[Epoch, dict[str, float]], object]]:
+        """Where a training's epochs go for people to watch."""
+        return tensorboard(self.out / "tensorboard" / key) if self.tensorboard else nullcontext(lambda *_: None)
 
 
 def dense_run(context: Context, trajectory: Trajectory) -> None:
@@ -58,7 +64,8 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
     model = study.task.build().to(context.device)
     write_record(store.data_record(key), data.describe())
     state = store.run_state(key)
-    with _watched(store, key, f"dense {trajectory.setting} seed={trajectory.seed}", study.dense.epochs) as watch:
+    words = f"dense {trajectory.setting} seed={trajectory.seed}"
+    with _watched(store, key, words, study.dense.epochs) as watch, context.curves(f"dense-{key}") as draw:
         initial = score_model(model, data, study.numerics)
         if 0 in trajectory.epochs:
             save_weights(store.checkpoint(key, 0), model, {"epoch": 0, "update": 0})
@@ -70,7 +77,9 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
                 if average is not None:  # first, so that a checkpoint that is there has its average
                     save_weights(store.average(key, record.epoch), average.module, about)
                 save_weights(store.checkpoint(key, record.epoch), model, about)
-            return score_model(model, data, study.numerics)
+            scores = score_model(model, data, study.numerics)
+            draw(record, scores)
+            return scores
 
         average = make_average(model, study.dense, data)
         run = Run(model, data, study.dense, "dense", trajectory.seed, study.numerics, average=average)
@@ -181,9 +190,15 @@ def _fine_tuned_cell(context: Context, group: Group, seed: int, *, needs_weights
         recalibrate_batchnorm(model, (x for (x, *_), _ in zip(batches, range(study.pruning.recalibrate))))
     words = f"cell epoch={group.epoch} ratio={group.ratio:g} seed={seed} of {group.trajectory.setting}"
     state = store.run_state(key)
-    with _watched(store, key, words, study.finetune.epochs) as watch:
+    with _watched(store, key, words, study.finetune.epochs) as watch, context.curves(f"cell-{key}") as draw:
+
+        def after_epoch(record: Epoch) -> dict[str, float]:
+            watch(record)
+            draw(record, {})
+            return {}
+
         run = Run(model, data, study.finetune, "finetune", seed, study.numerics, pruner)
-        epochs = train(run, after_epoch=lambda record: watch(record) or {}, state=state)
+        epochs = train(run, after_epoch=after_epoch, state=state)
     audit = audit_masks(model, pruner.masks)
     if audit.revived:
         raise RuntimeError(
