@@ -65,7 +65,8 @@ def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
         check_writable(out)
         return execute(
             study, out, workers=options.workers, executor=options.executor, data=folder,
-            shard=shard, time_limit=options.time_limit, only_failed=options.only_failed, tensorboard=options.tensorboard,
+            shard=shard, time_limit=options.time_limit, only_failed=options.only_failed,
+            tensorboard=options.tensorboard,
         )  # fmt: skip
     except (ConfigError, DataError, argparse.ArgumentError) as error:
         words = one_sentence(error) if isinstance(error, argparse.ArgumentError) else str(error).splitlines()[0]
