@@ -42,7 +42,7 @@ from twore.pruning.spec import Pruning
 from twore.seeds import seed_everything
 from twore.tasks.cifar import CifarTask, ImageData
 from twore.training import REPORT_FINETUNE, Epoch, Numerics, Pruner, Run, train
-from twore.training.numerics import WORTHWHILE
+from twore.training.numerics import WORTHWHILE, use_threads
 
 RATIO = 0.9  # of the convolutions' weights
 QUIET = 0.1  # cores of others up to which a machine counts as quiet; our choice: an idle system's own services
@@ -74,7 +74,7 @@ def loop(work: Workload, clock: Clock, *, one_core: bool = False) -> int:
 def worker(work: Workload, clock: Clock, *, precision: str) -> int:
     """A worker of a twore study at a cell: one thread, the real training loop, masks held."""
     numerics = Numerics(device="cpu", precision=precision, threads=1)
-    numerics.apply_threads()
+    use_threads(numerics.threads)  # as an executor does where a worker starts
     seed_everything(0)
     task = CifarTask(depth=work.depth, width=work.width)
     test = {"test_images": work.images[:TEST_IMAGES], "test_labels": work.labels[:TEST_IMAGES]}

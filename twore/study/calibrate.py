@@ -24,7 +24,7 @@ from twore.study.specs import Study
 from twore.study.trial import FirstBatches
 from twore.tasks.base import TaskData
 from twore.training import Numerics, Run, Training, train
-from twore.training.numerics import fastest, resolve
+from twore.training.numerics import fastest, resolve, use_threads
 
 BUDGET = 1.0  # seconds of updates a timed repetition aims at; our choice: timing noise of a few percent
 ALL_SECONDS = 40.0  # for all models together; our choice, so that reading the data still fits in a minute
@@ -122,7 +122,7 @@ def _kind(setting: Study, spec: Training) -> tuple[Any, ...]:
 
 def _batch_seconds(setting: Study, spec: Training, data: TaskData, numerics: Numerics, budget: float) -> float:
     threads = torch.get_num_threads()
-    torch.set_num_threads(numerics.threads)
+    use_threads(numerics.threads)
     seed_everything(0)
     model = setting.task.build().to(numerics.device)
     still = replace(spec, epochs=1, lr=0.0)  # the work of training, and no way to diverge

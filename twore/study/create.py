@@ -16,7 +16,7 @@ from twore.study.specs import Study
 from twore.study.trial import FirstBatches
 from twore.tasks.base import TaskData
 from twore.training import Numerics, Run, train
-from twore.training.numerics import fastest, resolve
+from twore.training.numerics import fastest, resolve, use_threads
 
 STUDY_FILE = "study.yaml"
 AXES = (
@@ -100,7 +100,7 @@ def _paths(name: str, old: Any, new: Any) -> list[str]:
 def _trial_seconds(study: Study, data: TaskData, numerics: Numerics) -> float:
     """Seconds of a few fine-tuning updates with these numerics."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(numerics.threads)
+    use_threads(numerics.threads)
     seed_everything(0)
     model = study.task.build().to(numerics.device)
     trial = FirstBatches(data, TRIAL_BATCHES)

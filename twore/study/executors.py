@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import torch
 
 from twore.study.signals import HANDLED
+from twore.training.numerics import use_threads
 
 EXECUTORS = ("process", "serial")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -69,7 +70,7 @@ class Serial:
     """One job at a time, in this process."""
 
     def __init__(self, threads: int) -> None:
-        torch.set_num_threads(threads)
+        use_threads(threads)
         self._next: tuple[Any, Callable[..., Any], tuple] | None = None
 
     @property
@@ -239,7 +240,7 @@ def _serve(pipe: Connection, number: int, threads: int) -> None:
     signal.signal(ABANDON, lambda *_: sys.exit(1))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    torch.set_num_threads(threads)
+    use_threads(threads)
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
     while True:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,6 +16,8 @@ import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bf16")
+KEPT, MAPPED = 1 << 30, 1 << 25  # bytes; 32 MiB is the documented upper limit of glibc's mmap threshold
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 WORTHWHILE = 1.25  # bf16 is taken when it is this many times faster; our choice: less is within timing noise
 
 
@@ -45,6 +49,19 @@ class Numerics:
         if self.precision == "bf16":
             return torch.autocast(self.device, dtype=torch.bfloat16)
         return nullcontext()
+
+
+def use_threads(threads: int) -> None:
+    """Set torch's thread count for this process, and let it keep the memory it freed.
+
+    glibc hands freed activations back to the system and faults them in again at every update, a fifth of the time of a
+    small network on a CPU (benchmarks/finetune_images.py). Only speed depends on it; other C libraries are left alone.
+    """
+    torch.set_num_threads(threads)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT)
+        libc.mallopt(M_MMAP_THRESHOLD, MAPPED)
 
 
 def resolve(numerics: Numerics, seconds: Callable[[Numerics], float] | None = None) -> Numerics:
