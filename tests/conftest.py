@@ -6,12 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy import ToyTask
+from toy import CPU, ToyTask
 
 from twore.study import Study
-from twore.training import Numerics, Training
-
-CPU = Numerics(device="cpu", precision="float32")
+from twore.training import Training
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -65,6 +65,7 @@ def test_options_of_run_are_passed_on(toy_study, tmp_path, monkeypatch):
     assert main(["run", str(tmp_path / "study.yaml"), *options]) == 130
     assert given == {
         "workers": 3, "executor": "process", "data": None, "shard": (2, 8), "time_limit": 60.0, "only_failed": True,
+        "tensorboard": False,
     }  # fmt: skip
 
 

@@ -15,7 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from twore.training import Numerics
+
 FEATURES, CLASSES = 10, 3
+CPU = Numerics(device="cpu", precision="float32")  # what tests compute with
 
 
 @dataclass(frozen=True)

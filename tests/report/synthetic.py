@@ -78,7 +78,7 @@ def _add_rows(
             **run, "epoch": epoch, "update": 80 * epoch, "lr": rate, "train_loss": 2.3 * (1 - done) ** 2 + 0.02,
             "valid_score": None, "score": dense_score, "pruned": epoch > 0, "random_distance": spectrum,
             "random_distance_stderr": 0.0004, "random_distance_noise": 0.02, "random_divergence": spectrum**2,
-            "random_divergence_stderr": 0.0001, "random_divergence_noise": 0.0004, "key": f"c{epoch}",
+            "random_divergence_stderr": 0.0001, "random_divergence_noise": 0.0004, "key": f"c{run}-{epoch}",
             "seconds": 0.5, **by,
         })  # fmt: skip
         for ratio in RATIOS if epoch else ():
@@ -88,7 +88,7 @@ def _add_rows(
                 tables["results"].append({
                     **run, "epoch": epoch, "ratio": ratio, "density": 1 - ratio, "finetune_seed": seed,
                     "valid_score": None, "score": mean + jitter, "loss": 0.4, "train_loss": 0.3, "revived": 0,
-                    "key": f"k{epoch}", "seconds": 2.0, **by,
+                    "key": f"k{run}-{epoch}-{ratio}-{seed}", "seconds": 2.0, **by,
                 })  # fmt: skip
             js = 0.001 + 0.004 * ratio + (0.05 * ratio if ratio in PEAKS else 0.0)  # jumps between 0.8 and 0.9
             names = [f"0-{i}" for i in range(1, finetune_seeds)] + ["mean"]
@@ -100,7 +100,7 @@ def _add_rows(
                     "pair": pair,
                     "model_similarity": js,
                     "agreement": 1 - js,
-                    "key": "p",
+                    "key": f"p{run}-{epoch}-{ratio}",
                     **by,
                 }
                 for pair in names

@@ -19,7 +19,7 @@ import pytest
 import torch
 from test_kill import alive, children
 from test_run import run
-from test_shards import tables
+from test_shards import start_fixture, tables  # noqa: F401  the fixture `start`
 from toy import ToyData, ToyTask
 
 from twore import files
@@ -30,7 +30,7 @@ from twore.study.faults import FolderError, folder_problem
 from twore.study.progress import Bar
 from twore.study.signals import StoppedError, stop_signals
 
-PATIENCE = 300.0  # seconds: a test that needs them has failed
+PATIENCE = 900.0  # seconds: a test that needs them has failed
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 from test_faults import FaultyTask
 from test_kill import alive, children
 from test_run import run
-from test_shards import SHARDS, tables
+from test_shards import SHARDS, start_fixture, tables  # noqa: F401  the fixture `start`
 
 from twore.study import Store, save_study
 
@@ -102,4 +102,5 @@ def test_a_shard_is_killed_while_two_others_work_and_comes_back(toy_study, tmp_p
         _, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
     assert tables(out) == tables(tmp_path / "serial")
+    run(study, out)  # clears what the killed process left behind
     assert not list(Store(out).claims.iterdir())

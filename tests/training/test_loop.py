@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import CPU
-from toy import ToyTask
+from toy import CPU, ToyTask
 
 from twore.pruning import audit_masks
 from twore.pruning.spec import Pruning
