@@ -23,7 +23,7 @@ from test_shards import start_fixture, tables  # noqa: F401  the fixture `start`
 from toy import ToyData, ToyTask
 
 from twore import files
-from twore.study import Store, run_study, save_study
+from twore.study import Store, run_study, save_study, stages
 from twore.study.claims import Claims
 from twore.study.executors import ProcessPool, make_executor
 from twore.study.faults import FolderError, folder_problem
@@ -109,6 +109,31 @@ def test_out_of_memory_fails_the_job_with_a_hint_and_no_other(toy_study, tmp_pat
     assert results.failures["reason"].str.startswith("out of memory: fewer --workers").all()
     assert len(results.failures) == 1
     assert len(results.cells) == 8
+
+
+def test_only_what_failed_is_tried_again(toy_study, tmp_path, monkeypatch):
+    """Two groups failed; another group and a dense run are not done, but did not fail."""
+    study = replace(toy_study, data_fingerprint="toy-48")
+    first, second = study.trajectories
+    groups = list(first.groups())
+    real = stages.fine_tuned_group
+
+    def broken(context, group):
+        if group.pairs_key in (groups[0].pairs_key, groups[1].pairs_key):
+            raise RuntimeError("not today")
+        real(context, group)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("twore.study.run.fine_tuned_group", broken)
+        assert len(run(replace(study, dense_seeds=(0,)), tmp_path).failures) == 2
+    store = Store(tmp_path)
+    for key in groups[2].cell_keys.values():
+        store.drop("cells", key)
+    results = run(study, tmp_path, only_failed=True)
+    assert results.failures.empty
+    assert len(results.cells) == 6
+    assert second.key not in store.keys("trajectories")
+    assert len(run(study, tmp_path).cells) == 16
 
 
 # --- disk

@@ -58,7 +58,7 @@ def test_twenty_kills(toy_study, tmp_path, start):
             assert process is None or process.returncode in (0, -signal.SIGKILL), process.communicate()[1]
             if process is not None and process.returncode == 0 and not (out / "failures.csv").exists():
                 break  # done
-            process = start(out, log=log, workers=3, TOY_PAUSE="0.4")
+            process = start(out, log=log, workers=2, TOY_PAUSE="0.4")
         if not (there := workers(process.pid)):
             time.sleep(0.05)
             continue
