@@ -51,6 +51,7 @@ def fill(study: Study, out: Path, keep: Callable[[Group], bool] = lambda group: 
                 if keep(group):
                     store.put("cells", key, cell(float(count), seconds=every * count, host=out.name))
             if keep(group):
+                store.put("probes", group.probe_key, {"prune_perturbation": 0.5, "provenance": where})
                 rows = [{"pair": name, "model_similarity": 0.1, "agreement": 0.9} for name in ("0-1", "mean")]
                 store.put("pairs", group.pairs_key, {"rows": rows, "provenance": where})
     return store

@@ -88,6 +88,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(header["about"])
 
 
+def read_about(path: Path) -> dict[str, Any]:
+    """What was said about the tensors of a file that write_tensors wrote; the tensors are not read."""
+    with safe_open(path, framework="pt") as stream:
+        return json.loads((stream.metadata() or {})["about"])
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 

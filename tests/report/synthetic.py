@@ -38,7 +38,7 @@ def write_run(
     """Write the tables of a run into `folder` and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     family = [(8, 100)] + ([(14, 100), (20, 100), (8, 50), (8, 10)] if scaling else [])
-    tables: dict[str, list[dict]] = {"results": [], "checkpoints": [], "pairs": [], "curves": []}
+    tables: dict[str, list[dict]] = {"results": [], "checkpoints": [], "pairs": [], "curves": [], "samples": []}
     for depth, percent in family:
         later = LATER[depth] + LESS_DATA[percent]
         label = f"depth={depth} data_percent={percent}" if scaling else ""
@@ -46,6 +46,7 @@ def write_run(
         for dense in range(dense_seeds):
             _add_rows(tables, setting, dense, dense_seeds, finetune_seeds, later, two_regimes)
     written = {"results": True, "checkpoints": checkpoints, "pairs": pairs and finetune_seeds > 1, "curves": curves}
+    written["samples"] = translation
     for name, rows in tables.items():
         if written[name]:
             pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
@@ -87,7 +88,7 @@ def _add_rows(
                 jitter = 0.2 * (seed - (finetune_seeds - 1) / 2) * (1 if epoch % 8 else -1)
                 tables["results"].append({
                     **run, "epoch": epoch, "ratio": ratio, "density": 1 - ratio, "finetune_seed": seed,
-                    "valid_score": None, "score": mean + jitter, "loss": 0.4, "train_loss": 0.3, "revived": 0,
+                    "valid_score": None, "score": mean + jitter, "loss": 4 - (mean + jitter) / 100, "train_loss": 0.3, "revived": 0,
                     "key": f"k{run}-{epoch}-{ratio}-{seed}", "seconds": 2.0, **by,
                 })  # fmt: skip
             js = 0.001 + 0.004 * ratio + (0.05 * ratio if ratio in PEAKS else 0.0)  # jumps between 0.8 and 0.9
@@ -105,6 +106,12 @@ def _add_rows(
                 }
                 for pair in names
             ]
+        for ratio in (None, *RATIOS) if epoch else ():  # None: the dense model
+            said = f"{'dense' if ratio is None else ratio} says at {epoch}"
+            tables["samples"].append({
+                **run, "epoch": epoch, "ratio": ratio, "finetune_seed": None if ratio is None else 0, "sample": 0,
+                "input": "Guten Tag <b>.", "reference": "Good day.", "output": said, "key": "s",
+            })  # fmt: skip
     for epoch in range(1, 41):
         done = epoch / 40
         tables["curves"].append({

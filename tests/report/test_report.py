@@ -155,7 +155,7 @@ def test_the_same_tables_give_the_same_bytes(one_setting, tmp_path):
     shutil.copytree(one_setting, copy, ignore=shutil.ignore_patterns("figures", "report.html"))
     write_report(copy)
     written = [one_setting / "report.html", *sorted((one_setting / "figures").iterdir())]
-    assert len(written) == 1 + 2 * 5
+    assert len(written) == 1 + 2 * 7
     for path in written:
         assert (copy / path.relative_to(one_setting)).read_bytes() == path.read_bytes(), path.name
 
@@ -190,6 +190,24 @@ def test_figures_without_data_are_named_with_the_reason(one_seed):
 def test_translation_has_the_figures_b(one_setting):
     names = {path.stem.split("-")[1] for path in (one_setting / "figures").glob("*.png")}
     assert names == {"1", "2", "3b", "6", "8b"}
+
+
+def test_translation_is_drawn_by_its_loss_too(one_setting):
+    """In the synthetic run 100 x loss is 400 - score, so the loss has the boundary and the gains of the score."""
+    assert (one_setting / "figures" / "figure-3b-loss-regimes.png").exists()
+    text = " ".join((one_setting / "report.html").read_text(encoding="utf-8").split())
+    of_score, of_loss = (text.split(f'id="figure-{key}"')[1].split("</figure>")[0] for key in ("3b-regimes", "3b-loss-regimes"))
+    readings = [part.split('<ul class="reading">')[1] for part in (of_score, of_loss)]
+    assert readings[0] == readings[1]
+
+
+def test_samples_of_dense_and_pruned_models_stand_side_by_side(one_setting):
+    text = (one_setting / "report.html").read_text(encoding="utf-8")
+    part = text.split('id="samples"')[1].split('id="provenance"')[0]
+    assert "Guten Tag &lt;b&gt;." in part
+    for said in ("dense says at 40", "0.2 says at 40", "0.97 says at 40", "0.97 says at 8"):
+        assert said in part
+    assert part.count("the best epoch") == 2
 
 
 def test_no_second_regime_is_said_plainly(tmp_path):

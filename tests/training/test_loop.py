@@ -213,3 +213,9 @@ def test_zero_epochs_do_nothing():
     before = weights(run)
     assert train(run) == []
     assert same(before, weights(run))
+
+
+def test_a_schedule_that_goes_on_uses_later_rates():
+    spec = Training(epochs=1, batch_size=48, schedule="inverse_sqrt", lr=0.1, warmup=4, drops=())
+    rates = [train(make_run(spec, began=began))[0].lr for began in ((0, 0), (3, 15))]
+    assert rates == pytest.approx([0.0125, 0.025])  # Vaswani et al. eq. 3 at steps 1 and 16

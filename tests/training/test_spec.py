@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from twore.training import REPORT_DENSE, REPORT_FINETUNE, Training
+from twore.training import REPORT_DENSE, REPORT_FINETUNE, WMT14_DENSE, Training
 
 
 def test_the_report_drops_after_80_and_120_epochs():
@@ -38,8 +38,16 @@ def test_inverse_square_root_by_hand():
         ("betas", (2.0, 0.9)),
         ("eps", 0.0),
         ("ema", -1.0),
+        ("clock", "stop"),
     ],
 )
 def test_senseless_values_are_refused(field, value):
     with pytest.raises(ValueError, match=field):
         Training(**{field: value})
+
+
+def test_the_published_translation_schedule():
+    # Vaswani et al. 2017, eq. 3, d_model 512 and 4,000 warm-up updates: peak at update 4,000 (512 * 4000)**-0.5
+    assert WMT14_DENSE.lr_at(0, 3_999) == pytest.approx((512 * 4_000) ** -0.5) == pytest.approx(6.988e-4, rel=1e-4)
+    assert WMT14_DENSE.lr_at(0, 0) == pytest.approx(512**-0.5 * 4_000**-1.5) == pytest.approx(1.747e-7, rel=1e-3)
+    assert WMT14_DENSE.lr_at(3, 15_999) == pytest.approx(6.988e-4 / 2, rel=1e-4)

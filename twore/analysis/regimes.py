@@ -25,7 +25,7 @@ class RegimeBoundary:
     lower: the heaviest ratio below the line (Regime I); None when the lightest ratio already gains.
     upper: the lightest ratio where stopping early gains at least `min_gain` (Regime II); None when no ratio does.
     interval: 90 % bootstrap range of `upper`, ends are ratios of the grid, 1.0 standing for "no ratio of the grid";
-        None without two seeds.
+        None without two seeds, or with resamples=0.
     gains: best minus last checkpoint, points, indexed by ratio; NaN where the last checkpoint was not run.
     units: what was resampled, "dense" or "finetune" seeds; None with one seed.
     """
@@ -38,7 +38,9 @@ class RegimeBoundary:
     units: str | None
 
 
-def optimal_epochs(results: pd.DataFrame, *, select: str = "auto") -> pd.DataFrame:
+def optimal_epochs(
+    results: pd.DataFrame, *, select: str = "auto", resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
     """The best epoch of each prune ratio of one setting, a row a ratio, ascending.
 
     results: rows of results.csv of one setting; needs epoch, ratio, score, finetune_seed. Dense seeds are replicates:
@@ -56,6 +58,8 @@ def optimal_epochs(results: pd.DataFrame, *, select: str = "auto") -> pd.DataFra
         gain_sd: s.d. of the gain over dense seeds, or over fine-tune seeds with one dense seed; NaN with one of each
         units: number of seeds behind gain_sd
         oracle_epoch, oracle_score (best on `score`); regret = oracle_score - score, 0 or more
+        low_epoch, high_epoch: 90 % bootstrap range of the epoch chosen, ends are epochs of the grid, over dense seeds,
+            or over fine-tune seeds with one dense seed; NaN with one of each, or resamples=0
 
     Raises ValueError for a missing column, scores that are not finite, or several settings.
     """
@@ -67,8 +71,11 @@ def optimal_epochs(results: pd.DataFrame, *, select: str = "auto") -> pd.DataFra
     _, by_seed = checked_grids(table, "score", unit=unit)  # (U, R, E)
     scores = average(checked_grids(table, "score", unit="dense")[1])  # (R, E)
     chosen_on = average(checked_grids(table, column, unit="dense")[1])  # (R, E)
-    spreads = _pooled_spread(table, column).reindex(ratios).to_numpy()
-    picks, oracles = _first_best(chosen_on), _first_best(scores)  # (R,)
+    spreads = pooled_spread(table, column).reindex(ratios).to_numpy()
+    picks, oracles = first_best(chosen_on), first_best(scores)  # (R,)
+    lows, highs = _epoch_ranges(
+        checked_grids(table, column, unit=unit)[1] if unit else chosen_on[None], epochs, resamples=resamples, seed=seed
+    )
     rows = []
     for i, ratio in enumerate(ratios):
         best, oracle = picks[i], oracles[i]
@@ -81,7 +88,7 @@ def optimal_epochs(results: pd.DataFrame, *, select: str = "auto") -> pd.DataFra
             "final_epoch": epochs[-1], "final_score": scores[i, -1], "gain": scores[i, best] - scores[i, -1],
             "spread": spreads[i], "gain_sd": seed_gains.std(ddof=1) if len(seed_gains) > 1 else np.nan,
             "units": len(seed_gains), "oracle_epoch": epochs[oracle], "oracle_score": scores[i, oracle],
-            "regret": scores[i, oracle] - scores[i, best],
+            "regret": scores[i, oracle] - scores[i, best], "low_epoch": lows[i], "high_epoch": highs[i],
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -110,7 +117,7 @@ def regime_boundary(
     reached = np.flatnonzero(gains >= min_gain - EXACT)  # NaN gains compare False: not reached
     at = int(reached[0]) if len(reached) else len(ratios)
     interval = None
-    if unit is not None:
+    if unit is not None and resamples > 0:
         _, scores = checked_grids(table, "score", unit=unit)
         _, chosen_on = checked_grids(table, column, unit=unit)
         interval = _bootstrap(chosen_on, scores, ratios, min_gain=min_gain, resamples=resamples, seed=seed)
@@ -136,15 +143,21 @@ def selection_column(results: pd.DataFrame, select: str = "auto") -> str:
     return select
 
 
-def _first_best(grid: np.ndarray) -> np.ndarray:
+def first_best(grid: np.ndarray) -> np.ndarray:
     """Index of the earliest best epoch, (..., E) -> (...); missing cells never win."""
     filled = np.where(np.isnan(grid), -np.inf, grid)
     return np.argmax(filled >= filled.max(axis=-1, keepdims=True) - EXACT, axis=-1)
 
 
+def draw_units(units: int, *, resamples: int, seed: int) -> np.ndarray:
+    """How often each unit is drawn in each bootstrap resample, (B, U); rows sum to U."""
+    draws = np.random.default_rng(seed).integers(units, size=(resamples, units))
+    return (draws[:, :, None] == np.arange(units)).sum(axis=1).astype(float)
+
+
 def _gains(chosen_on: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Score at the epoch chosen minus score at the last one. (..., R, E), (..., R, E) -> (..., R)"""
-    picks = _first_best(chosen_on)[..., None]
+    picks = first_best(chosen_on)[..., None]
     return np.take_along_axis(scores, picks, axis=-1)[..., 0] - scores[..., -1]
 
 
@@ -152,9 +165,7 @@ def _bootstrap(
     chosen_on: np.ndarray, scores: np.ndarray, ratios: np.ndarray, *, min_gain: float, resamples: int, seed: int
 ) -> tuple[float, float]:
     """90 % range of the lightest ratio that gains `min_gain`, over resampled units. chosen_on, scores: (U, R, E)"""
-    units = len(scores)
-    draws = np.random.default_rng(seed).integers(units, size=(resamples, units))
-    counts = (draws[:, :, None] == np.arange(units)).sum(axis=1).astype(float)  # (B, U): times each unit was drawn
+    counts = draw_units(len(scores), resamples=resamples, seed=seed)
     reached = _gains(average(chosen_on, counts), average(scores, counts)) >= min_gain - EXACT  # (B, R)
     beyond = np.concatenate([reached, np.ones((resamples, 1), bool)], axis=1)  # a last column that always gains: "none"
     uppers = np.append(ratios, 1.0)[beyond.argmax(axis=1)]  # (B,)
@@ -163,7 +174,20 @@ def _bootstrap(
     return float(low), float(high)
 
 
-def _pooled_spread(table: pd.DataFrame, column: str) -> pd.Series:
+def _epoch_ranges(
+    chosen_on: np.ndarray, epochs: np.ndarray, *, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """90 % range of the best epoch of each ratio over resampled units. (U, R, E) -> (R,), (R,)"""
+    if len(chosen_on) < 2 or resamples < 1:
+        return np.full(chosen_on.shape[1], np.nan), np.full(chosen_on.shape[1], np.nan)
+    counts = draw_units(len(chosen_on), resamples=resamples, seed=seed)
+    picked = epochs[first_best(average(chosen_on, counts))]  # (B, R)
+    tail = (1 - COVERAGE) / 2
+    low, high = np.quantile(picked, [tail, 1 - tail], axis=0, method="inverted_cdf")
+    return low.astype(float), high.astype(float)
+
+
+def pooled_spread(table: pd.DataFrame, column: str) -> pd.Series:
     """S.d. of the fine-tune seeds within a dense seed and epoch, pooled over these, by ratio; NaN without repeats."""
     groups = table.groupby(["ratio", "dense_seed", "epoch"])[column].agg(["var", "count"])
     freedom = groups["count"] - 1

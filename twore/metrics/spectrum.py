@@ -3,12 +3,12 @@
 For a linear weight, and for each kernel offset of a convolution, take the eigenvalues of W^T W; pool the offsets, sort,
 divide by the sum; compare rank by rank with the same matrices after a random permutation of their entries. The Jensen-
 Shannon divergence is the report's eq. 2; its square root is WeightWatcher's `rand_distance`, the tool the report used.
-Both come from one pass. Letters: P permutations, S slices of a layer, r x c a slice, E = S * min(r, c) eigenvalues.
+Both come from one pass, `measure_layers`, whose eigenvalues the other spectral metrics share (spectra.py).
+Letters: P permutations, S slices of a layer, r x c a slice, E = S * min(r, c) eigenvalues.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from twore.metrics.divergence import LN2, js_rows
 from twore.metrics.layers import KINDS, Weights, kind_of, spectral_weights
+from twore.metrics.random_copies import NULLS, permuted_slices, redrawn_slices
 from twore.metrics.registry import register
 
 MIN_EVALS = 8  # eigenvalues a layer needs to count; WeightWatcher 0.7.7
@@ -154,32 +155,83 @@ def spectral_distances(
     device: torch.device | str | None = None,
 ) -> SpectralDistances:
     """Distance and divergence of the same weights and permutations, from one pass. Options as `random_distance`."""
-    for option, number in {"permutations": permutations, "min_evals": min_evals}.items():
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-            raise ValueError(f"{option} is a whole number, at least 1: got {number!r}")
+    _whole("permutations", permutations)
+    table, spectra = measure_layers(
+        spectral_weights(model_or_mapping, kinds=kinds, layers=layers),
+        permutations=permutations,
+        seed=seed,
+        min_evals=min_evals,
+        device=device,
+    )
+    return summarised(table, spectra)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSpectra:
+    """What one pass over a layer leaves, on the CPU; every spectral metric is computed from it.
+
+    scale           largest magnitude of a weight; 0 for an all-zero or empty layer
+    evals           eigenvalues of W^T W / scale^2, slices pooled, ascending, >= 0: (E,) float64; zeros if scale is 0
+    to_random       JS divergence to each random copy, nats: (P,); NaN if scale is 0, as the next two
+    between_random  JS divergence from each random copy to the next, nats: (P - 1,)
+    top_random      largest eigenvalue of each random copy, / scale^2: (P,)
+    """
+
+    scale: float
+    evals: np.ndarray
+    to_random: np.ndarray
+    between_random: np.ndarray
+    top_random: np.ndarray
+
+
+@torch.no_grad()
+def measure_layers(
+    weights: dict[str, Tensor],
+    *,
+    permutations: int,
+    seed: int = 0,
+    min_evals: int = MIN_EVALS,
+    null: str = "permuted",
+    device: torch.device | str | None = None,
+) -> tuple[pd.DataFrame, list[LayerSpectra]]:
+    """DataFrame[name, kind, shape, evals, counted] and each layer's spectra; permutations may be 0 here.
+
+    null: "permuted", entries shuffled within each slice, or "reinitialised", entries drawn from a normal law with the
+    mean and the standard deviation of all the layer's entries. ValueError as `random_distance`.
+    """
+    _whole("permutations", permutations, least=0)
+    _whole("min_evals", min_evals)
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise ValueError(f"seed is a whole number: got {seed!r}")
-    weights = spectral_weights(model_or_mapping, kinds=kinds, layers=layers)
+    if null not in NULLS:
+        raise ValueError(f"null is one of {', '.join(NULLS)}: got {null!r}")
     evals = {name: _count(weight) for name, weight in weights.items()}
     if max(evals.values()) < min_evals:
         raise ValueError(
             f"no layer has min_evals={min_evals} eigenvalues (the largest has {max(evals.values())}): lower min_evals"
         )
+    spectra = [_measure(name, weight, permutations, seed, null=null, device=device) for name, weight in weights.items()]
     table = pd.DataFrame(
         {
             "name": list(weights),
             "kind": [kind_of(weight) for weight in weights.values()],
             "shape": [tuple(weight.shape) for weight in weights.values()],
             "evals": list(evals.values()),
+            "counted": [count >= min_evals and s.scale > 0 for count, s in zip(evals.values(), spectra)],
         }
     )
-    measured = [_measure(name, weight, permutations, seed, device) for name, weight in weights.items()]
-    to_random = np.stack([js for js, _ in measured])  # (layers, P)
-    between_random = np.stack([js for _, js in measured])  # (layers, P - 1)
-    counted = (table["evals"].to_numpy() >= min_evals) & np.isfinite(to_random).all(axis=1)
+    return table, spectra
+
+
+def summarised(table: pd.DataFrame, spectra: list[LayerSpectra]) -> SpectralDistances:
+    """Both random distances of measured layers."""
+    counted = table["counted"].to_numpy(dtype=bool)
+    about = table.drop(columns="counted")
+    to_random = np.stack([s.to_random for s in spectra])  # (layers, P)
+    between_random = np.stack([s.between_random for s in spectra])  # (layers, P - 1)
     return SpectralDistances(
-        distance=_summary("distance", table, counted, np.sqrt(to_random), np.sqrt(between_random)),
-        divergence=_summary("divergence", table, counted, to_random, between_random),
+        distance=_summary("distance", about, counted, np.sqrt(to_random), np.sqrt(between_random)),
+        divergence=_summary("divergence", about, counted, to_random, between_random),
     )
 
 
@@ -197,37 +249,32 @@ def eigenvalues(weight: Tensor, *, device: torch.device | str | None = None) -> 
     return _pooled(slices[None], scale or 1.0, where)[0] * (scale or 1.0) ** 2
 
 
-def permuted_slices(slices: np.ndarray, *, seed: int, name: str, number: int) -> np.ndarray:
-    """A copy of a layer's slices with the entries of each slice shuffled within it. (S, r, c) -> (S, r, c)
-
-    The shuffle depends on seed, name, number and shape only, never on the values or on other layers.
-    """
-    identity = f"{seed}|{name}|{'x'.join(map(str, slices.shape))}|{number}"
-    key = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:16], "big")
-    copy = slices.reshape(slices.shape[0], -1).copy()
-    generator = np.random.Generator(np.random.PCG64(key))
-    for row in copy:
-        generator.shuffle(row)
-    return copy.reshape(slices.shape)
-
-
 def _measure(
-    name: str, weight: Tensor, permutations: int, seed: int, device: torch.device | str | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """JS divergences in nats of one layer: to each permuted copy (P,), and from each copy to the next (P - 1,)."""
+    name: str, weight: Tensor, permutations: int, seed: int, *, null: str, device: torch.device | str | None
+) -> LayerSpectra:
     slices, scale = _slices(name, weight)
     if scale == 0.0:  # no spectrum to speak of; an empty layer too
-        return np.full(permutations, np.nan), np.full(permutations - 1, np.nan)
+        missing = np.full(permutations, np.nan)
+        return LayerSpectra(0.0, np.zeros(_count(weight)), missing, missing[1:], missing)
     where = _compute_device(weight, device)
-    own = _normalised(_pooled(slices[None], scale, where))  # (1, E)
+    evals = _pooled(slices[None], scale, where)  # (1, E)
+    own = _normalised(evals)
+    draw = permuted_slices if null == "permuted" else redrawn_slices
     step = max(1, CHUNK // slices.size)
-    shuffled = []
+    shares, tops = [own[:0]], [evals[:0, -1]]
     for start in range(0, permutations, step):
         numbers = range(start, min(start + step, permutations))
-        stack = np.stack([permuted_slices(slices, seed=seed, name=name, number=k) for k in numbers])
-        shuffled.append(_normalised(_pooled(stack, scale, where)))
-    random = torch.cat(shuffled)  # (P, E)
-    return js_rows(own, random).cpu().numpy(), js_rows(random[:-1], random[1:]).cpu().numpy()
+        copies = _pooled(np.stack([draw(slices, seed=seed, name=name, number=k) for k in numbers]), scale, where)
+        shares.append(_normalised(copies))
+        tops.append(copies[:, -1])
+    random = torch.cat(shares)  # (P, E)
+    return LayerSpectra(
+        scale=scale,
+        evals=evals[0].cpu().numpy(),
+        to_random=js_rows(own, random).cpu().numpy(),
+        between_random=js_rows(random[:-1], random[1:]).cpu().numpy(),
+        top_random=torch.cat(tops).cpu().numpy(),
+    )
 
 
 def _slices(name: str, weight: Tensor) -> tuple[np.ndarray, float]:
@@ -298,3 +345,8 @@ def _count(weight: Tensor) -> int:
 def _compute_device(weight: Tensor, device: torch.device | str | None) -> torch.device:
     chosen = weight.device if device is None else torch.device(device)
     return torch.device("cpu") if chosen.type == "mps" else chosen  # MPS has no float64
+
+
+def _whole(option: str, number: int, *, least: int = 1) -> None:
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < least:
+        raise ValueError(f"{option} is a whole number, at least {least}: got {number!r}")

@@ -15,6 +15,7 @@ from twore.pruning.batchnorm import recalibrate_batchnorm
 from twore.pruning.files import load_masks, save_masks
 from twore.pruning.holding import MaskHandle, hold_masks
 from twore.pruning.masks import Audit, apply_masks, audit_masks, make_masks, sparsity_report
+from twore.pruning.rescale import OutputStatistics, output_statistics, rescale_outputs
 from twore.pruning.schedules import SCHEDULES, ratio_at
 from twore.pruning.scores import SCORES
 from twore.pruning.weights import KINDS, prunable_weights
@@ -26,14 +27,17 @@ __all__ = [
     "SCORES",
     "Audit",
     "MaskHandle",
+    "OutputStatistics",
     "apply_masks",
     "audit_masks",
     "hold_masks",
     "load_masks",
     "make_masks",
+    "output_statistics",
     "prunable_weights",
     "ratio_at",
     "recalibrate_batchnorm",
+    "rescale_outputs",
     "save_masks",
     "sparsity_report",
 ]

@@ -6,7 +6,7 @@ re-estimating them recovers part of the loss at once (Li et al. 2020, EagleEye, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,11 +15,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @torch.no_grad()
-def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> int:
+def recalibrate_batchnorm(
+    model: nn.Module, batches: Iterable[Any], forward: Callable[[nn.Module, Any], Any] | None = None
+) -> int:
     """Replace every BatchNorm's running mean and variance by their plain average over `batches`.
 
     batches: model inputs on the model's device; a mapping is passed as keywords, and of a tuple or list the first item
         is the input (a data loader's (inputs, targets)). Every batch weighs the same.
+    forward: runs the model on one batch instead; what it returns is not used.
     Returns the number of layers recalibrated; a model without BatchNorm is left as it is: 0, and no batch is read.
 
     Only the BatchNorm layers are in training mode meanwhile: dropout stays off, weights do not change. Momentum and
@@ -42,7 +45,7 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> int:
             layer.reset_running_stats()
         count = 0
         for batch in batches:
-            _forward(model, batch)
+            (forward or _forward)(model, batch)
             count += 1
         if count == 0:
             raise ValueError("batches is empty: BatchNorm statistics need at least one batch")

@@ -87,6 +87,7 @@ def _wanted(tables: RunTables) -> list[_Wanted]:
         _Wanted(f"3{letter}", f"figure-3{letter}-regimes", "The two regimes",
                 f"The same cells, each row minus its best, so that rows can be compared.{of}", None,
                 lambda: normalised_diagram(results, score_label=label), lambda: readings.regimes_reading(found)),
+        *(_loss_diagrams(results, of) if letter == "b" else ()),
         _Wanted("4", "figure-4-scaling", "How the regimes move",
                 "As figure 3, a panel a setting; all panels share one colour scale.", alone,
                 lambda: scaling_diagrams(tables.results, rows, score_label=label),
@@ -115,6 +116,26 @@ def _wanted(tables: RunTables) -> list[_Wanted]:
         _Wanted("10", "figure-10-training", "Training curve", f"The dense model; bands: range over dense seeds.{of}",
                 no_curve, lambda: training_curve(frame(curves), score_label=label),
                 lambda: readings.training_reading(frame(curves))),
+    ]  # fmt: skip
+
+
+def _loss_diagrams(results: pd.DataFrame, of: str) -> list[_Wanted]:
+    """Figures 3 and 8 on the loss a token, beside BLEU, which is coarse for small models."""
+    if "loss" not in results.columns:
+        return []
+    by_loss = results.assign(score=-100 * results["loss"])
+    if "valid_loss" in results.columns:
+        by_loss["valid_score"] = -100 * results["valid_loss"]
+    found = answers.findings(by_loss)
+    label = "minus loss (hundredths of a nat a token)"
+    why = f"BLEU is coarse for small models; the loss is not. Higher is better.{of}"
+    return [
+        _Wanted("3b, loss", "figure-3b-loss-regimes", "The two regimes on the loss", f"Figure 3b on the loss: {why}",
+                None, lambda: normalised_diagram(by_loss, score_label=label),
+                lambda: readings.regimes_reading(found)),
+        _Wanted("8b, loss", "figure-8b-loss-optima", "The loss as it is, with the optima", f"Figure 8b: {why}", None,
+                lambda: accuracy_diagram(by_loss, score_label=label, optima=True),
+                lambda: [answers.optimum_sentence(found, found.heavy[-1])]),
     ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from jinja2 import Environment, StrictUndefined
 
 from twore.report import findings as answers
 from twore.report.entries import Entry
+from twore.report.samples import sample_rows
 from twore.report.tables import RunTables, name_of, of_setting, reference, settings
 
 QUESTION = "when should training stop before pruning?"
@@ -42,6 +43,7 @@ def render(tables: RunTables, pictures: list[Picture]) -> str:
         if (frame := of_setting(tables.results, name)) is not None
     }
     found = each[setting]
+    said = of_setting(tables.samples, setting)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("twore.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
@@ -58,6 +60,7 @@ def render(tables: RunTables, pictures: list[Picture]) -> str:
         settings=[setting_row(name, one, tables.results) for name, one in each.items()],
         provenance=provenance(tables),
         study=yaml.safe_dump(tables.study, sort_keys=False, allow_unicode=True) if tables.study else None,
+        samples=[] if said is None else sample_rows(said, found),
         failures=[] if failed is None else failed.head(MOST_FAILURES).astype(object).fillna("").to_dict("records"),
         failure_count=0 if failed is None else len(failed),
     )

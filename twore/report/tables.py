@@ -16,10 +16,12 @@ import yaml
 
 from twore.analysis import setting_columns
 
-FIRST_AXES = ("depth", "data_percent")  # the report's two rows, in its order
-FALLING = ("depth", "width")  # large model first, so that Regime II grows from left to right, as in figure 4
+FIRST_AXES = ("depth", "layers", "data_percent")  # the report's two rows, in its order
+FALLING = ("depth", "layers", "width", "d_model")  # large model first, so that Regime II grows from left to right, as in figure 4
 AXIS_LABELS = {
     "depth": "model depth (layers)",
+    "layers": "model depth (layers of the encoder, and of the decoder)",
+    "d_model": "model width",
     "width": "model width (channels of the first stage)",
     "data_percent": "training data (%)",
 }
@@ -35,6 +37,7 @@ class RunTables:
     pairs: pd.DataFrame | None
     curves: pd.DataFrame | None
     failures: pd.DataFrame | None
+    samples: pd.DataFrame | None
 
     @property
     def score_label(self) -> str:
@@ -65,7 +68,7 @@ def read_tables(folder: Path) -> RunTables:
         raise ValueError(f"{path} has no rows yet: let the study finish a few cells, then report again")
     study_file = folder / "study.yaml"
     study = yaml.safe_load(study_file.read_text(encoding="utf-8")) if study_file.exists() else {}
-    optional = {name: _read(folder / f"{name}.csv") for name in ("checkpoints", "pairs", "curves", "failures")}
+    optional = {name: _read(folder / f"{name}.csv") for name in ("checkpoints", "pairs", "curves", "failures", "samples")}
     return RunTables(study=study or {}, results=results, **optional)
 
 

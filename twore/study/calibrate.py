@@ -160,7 +160,9 @@ class _RandomInputs:
             yield tuple(self._batch(x, count) for x in self._inputs)
 
     def loss(self, model: nn.Module, batch: tuple[Any, ...]) -> tuple[Tensor, int]:
-        return model(*batch).float().square().sum(), len(batch[0])
+        output = model(*batch)
+        first = output if isinstance(output, Tensor) else output[0]  # transformers' models give tuples
+        return first.float().square().sum(), len(batch[0])
 
     def _batch(self, x: Any, count: int) -> Any:
         if not isinstance(x, Tensor):

@@ -27,6 +27,7 @@ AXES = (
     "dense_seeds",
     "finetune_seeds",
     "settings",
+    "probe_batches",
     "keep_weights",
 )
 TRIAL_BATCHES = 8  # updates behind the choice of precision; our choice: a second or two on a laptop

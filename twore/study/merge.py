@@ -28,7 +28,7 @@ from twore.study.status import read_status
 from twore.study.store import Store
 from twore.study.tables import read_results
 
-RESULTS = ("trajectories", "checkpoints", "cells", "pairs")  # kinds of records that are results
+RESULTS = ("trajectories", "checkpoints", "probes", "cells", "pairs")  # kinds of records that are results
 PASSING = ("provenance", "rate", "source")  # parts of a record that say where and how fast, not what
 CHECKPOINTS, DATA, WEIGHTS, MASKS = (
     "trajectories/*/*.safetensors", "trajectories/*/data.json", "weights/*.safetensors", "masks/*.safetensors"

@@ -53,6 +53,8 @@ class Study:
     """Settings as overrides of dotted fields, e.g. {task.depth: 38}; {} is the base."""
     permutations: int = 10
     """Permutations behind random_distance."""
+    probe_batches: int = 4
+    """Training batches on which pruned checkpoints are scored before fine-tuning (probes.csv); 0 means no probes."""
     data_fingerprint: str = "auto"
     """Fingerprint of the data set; auto: taken when the study is created."""
     keep_weights: bool = False
@@ -71,6 +73,8 @@ class Study:
         late = [e for e in self.extra_checkpoints if not 0 <= e <= self.dense.epochs]
         if late:
             raise ValueError(f"extra_checkpoints are epochs in [0, {self.dense.epochs}]: got {late}")
+        if self.probe_batches < 0:
+            raise ValueError(f"probe_batches is 0 or more: got {self.probe_batches}")
         if self.permutations < 1:
             raise ValueError(f"permutations is at least 1: got {self.permutations}")
         if self.pruning.schedule != "one_shot" and self.finetune.epochs == 0:
@@ -177,6 +181,21 @@ class Group:
     def cell_keys(self) -> dict[int, str]:
         """Fine-tune seed -> key."""
         return {seed: self.cell_key(seed) for seed in self.trajectory.study.finetune_seeds}
+
+    @cached_property
+    def probe_key(self) -> str:
+        """Identity of what is measured before fine-tuning."""
+        study = self.trajectory.study
+        earlier = [epoch for epoch in study.checkpoints if epoch < self.epoch]  # mask_distance is to the last of them
+        value = {
+            "trajectory": self.trajectory.key,
+            "epoch": self.epoch,
+            "before": max(earlier, default=-1),
+            "ratio": float(self.ratio),
+            "pruning": study.pruning,
+            "batches": study.probe_batches,
+        }
+        return key_of("probe", value)
 
     @cached_property
     def pairs_key(self) -> str:

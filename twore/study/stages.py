@@ -10,47 +10,32 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from twore.files import CorruptFileError, write_record
+from twore.files import CorruptFileError, read_about, write_record
 from twore.metrics import PairAccumulator, spectral_distances
 from twore.pruning import audit_masks, recalibrate_batchnorm, save_masks
 from twore.seeds import derive_seed, seed_everything
 from twore.study.claims import Claims
-from twore.study.specs import Group, Study, Trajectory
+from twore.study.context import Context, data_of, provenance
+from twore.study.probes import probe, probed
+from twore.study.specs import Group, Trajectory
 from twore.study.store import Store, set_aside
 from twore.tasks.base import TaskData
 from twore.training import DivergedError, Epoch, Numerics, Pruner, Run, make_average, train
 from twore.training.state import load_weights, save_weights
-from twore.training.tracking import tensorboard
 
 log = logging.getLogger("twore")
 
 WATCH_EVERY = 2.0  # seconds between progress records of a job
-
-
-@dataclass(frozen=True)
-class Context:
-    """Where a stage works."""
-
-    out: Path  # the run folder
-    data: Path | None  # the user's data folder
-    device: str  # "cpu", "cuda:0", ...
-    commit: str  # of the code, for provenance
-    tensorboard: bool = False  # whether to write curves of every training
-
-    def curves(self, key: str) -> AbstractContextManager[Callable[[Epoch, dict[str, float]], object]]:
-        """Where a training's epochs go for people to watch."""
-        return tensorboard(self.out / "tensorboard" / key) if self.tensorboard else nullcontext(lambda *_: None)
 
 
 def dense_run(context: Context, trajectory: Trajectory) -> None:
@@ -59,7 +44,7 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
     if dense_run_done(store, trajectory):
         return
     started, study, key = time.monotonic(), trajectory.study, trajectory.key
-    data = _data(context, study)
+    data = data_of(context, study)
     seed_everything(derive_seed("init", trajectory.seed))
     model = study.task.build().to(context.device)
     write_record(store.data_record(key), data.describe())
@@ -70,7 +55,7 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
         if 0 in trajectory.epochs:
             save_weights(store.checkpoint(key, 0), model, {"epoch": 0, "update": 0})
 
-        def after_epoch(record: Epoch) -> dict[str, float]:
+        def after_epoch(record: Epoch) -> dict[str, Any]:
             watch(record)
             if record.epoch in trajectory.epochs:
                 about = {"epoch": record.epoch, "update": record.update}
@@ -79,12 +64,12 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
                 save_weights(store.checkpoint(key, record.epoch), model, about)
             scores = score_model(model, data, study.numerics)
             draw(record, scores)
-            return scores
+            return scores | (samples_of(model, data, study.numerics) if record.epoch in trajectory.epochs else {})
 
         average = make_average(model, study.dense, data)
         run = Run(model, data, study.dense, "dense", trajectory.seed, study.numerics, average=average)
         epochs = train(run, after_epoch=after_epoch, state=state)
-    record = {"initial": initial, "epochs": [asdict(e) for e in epochs], "provenance": _provenance(context, started)}
+    record = {"initial": initial, "epochs": [asdict(e) for e in epochs], "provenance": provenance(context, started)}
     store.put("trajectories", key, record)
     state.unlink(missing_ok=True)
 
@@ -111,11 +96,12 @@ def checkpoint_metrics(context: Context, trajectory: Trajectory, epoch: int) -> 
     except ValueError as error:  # a model without a layer to measure is no reason not to prune it
         log.warning("%s epoch %d: no random_distance: %s", trajectory.setting, epoch, error)
         record = {f"{name}{part}": math.nan for name in names for part in ("", "_stderr", "_noise")}
-    store.put("checkpoints", key, record | {"provenance": _provenance(context, started)})
+    store.put("checkpoints", key, record | {"provenance": provenance(context, started)})
 
 
 def fine_tuned_group(context: Context, group: Group) -> None:
-    """Prune, fine-tune and score the cells of a group, then measure their pairs."""
+    """Probe a pruned checkpoint, fine-tune and score its cells, then measure their pairs."""
+    probe(context, group, load_checkpoint)
     store, keep = Store(context.out), group.trajectory.study.keep_weights
     wants_pairs = bool(group.pairs) and store.get("pairs", group.pairs_key) is None
     for seed, key in group.cell_keys.items():
@@ -128,8 +114,8 @@ def fine_tuned_group(context: Context, group: Group) -> None:
 
 
 def group_done(store: Store, group: Group) -> bool:
-    """Whether all cells of the group and its pair metrics are there."""
-    if any(store.get("cells", key) is None for key in group.cell_keys.values()):
+    """Whether all cells of the group, its probe and its pair metrics are there."""
+    if not probed(store, group) or any(store.get("cells", key) is None for key in group.cell_keys.values()):
         return False
     return not group.pairs or store.get("pairs", group.pairs_key) is not None
 
@@ -148,22 +134,32 @@ def load_checkpoint(context: Context, trajectory: Trajectory, epoch: int) -> nn.
 
 
 @torch.inference_mode()
-def score_model(model: nn.Module, data: TaskData, numerics: Numerics) -> dict[str, float]:
-    """All scores: of the test split by their own names, of the validation split with the prefix valid_.
+def score_model(model: nn.Module, data: TaskData, numerics: Numerics) -> dict[str, Any]:
+    """All scores: of the test split by their own names, of any other split with its name as prefix: valid_score.
 
     DivergedError when a score or an output is not a finite number: a network that says NaN is still right by chance.
     """
     model.eval()
-    scores: dict[str, float] = {"valid_score": math.nan}
+    scores: dict[str, Any] = {"valid_score": math.nan}
     with numerics.autocast():
         if not bool(data.outputs(model, next(iter(data.plain()))).isfinite().all()):  # one batch: NaN spreads to all
             raise DivergedError("the trained network's outputs are not finite: try a lower lr, or clip")
         for split in data.splits:
             for name, value in data.evaluate(model, split).items():
-                if not math.isfinite(value):
+                if isinstance(value, float) and not math.isfinite(value):
                     raise DivergedError(f"the {name} on the {split} split is {value}: try a lower lr, or clip")
                 scores[name if split == "test" else f"{split}_{name}"] = value
     return scores
+
+
+@torch.inference_mode()
+def samples_of(model: nn.Module, data: TaskData, numerics: Numerics) -> dict[str, Any]:
+    """What the model makes of the task's sample inputs, {"samples": texts}; empty for a task without any."""
+    if not hasattr(data, "samples"):
+        return {}
+    model.eval()
+    with numerics.autocast():
+        return {"samples": data.samples(model)}
 
 
 def _restore(context: Context, trajectory: Trajectory, path: Path, model: nn.Module) -> None:
@@ -182,29 +178,31 @@ def _fine_tuned_cell(context: Context, group: Group, seed: int, *, needs_weights
     if store.get("cells", key) is not None and not (needs_weights and not store.weights(key).exists()):
         return
     started = time.monotonic()
-    data = _data(context, study)
+    data = data_of(context, study)
     model = load_checkpoint(context, group.trajectory, group.epoch)
     pruner = Pruner(model, study.pruning, group.ratio, seed=group.trajectory.seed)
     if study.pruning.recalibrate:
         batches = data.epoch(study.finetune.batch_size, derive_seed("recalibrate", seed))
-        recalibrate_batchnorm(model, (x for (x, *_), _ in zip(batches, range(study.pruning.recalibrate))))
+        recalibrate_batchnorm(model, islice(batches, study.pruning.recalibrate), data.outputs)
     words = f"cell epoch={group.epoch} ratio={group.ratio:g} seed={seed} of {group.trajectory.setting}"
     state = store.run_state(key)
     with _watched(store, key, words, study.finetune.epochs) as watch, context.curves(f"cell-{key}") as draw:
 
-        def after_epoch(record: Epoch) -> dict[str, float]:
+        def after_epoch(record: Epoch) -> dict[str, Any]:
             watch(record)
             draw(record, {})
             return {}
 
-        run = Run(model, data, study.finetune, "finetune", seed, study.numerics, pruner)
+        began = _clock(store, group) if study.finetune.clock == "continue" else (0, 0)
+        run = Run(model, data, study.finetune, "finetune", seed, study.numerics, pruner, began=began)
         epochs = train(run, after_epoch=after_epoch, state=state)
     audit = audit_masks(model, pruner.masks)
     if audit.revived:
         raise RuntimeError(
             f"{audit.revived} pruned weights are not zero after fine-tuning, in {', '.join(audit.revived_names)}"
         )
-    record = score_model(model, data, study.numerics) | {
+    found = score_model(model, data, study.numerics) | samples_of(model, data, study.numerics)
+    record = found | {
         "train_loss": epochs[-1].train_loss if epochs else math.nan,
         "density": audit.density,
         "revived": audit.revived,
@@ -213,15 +211,21 @@ def _fine_tuned_cell(context: Context, group: Group, seed: int, *, needs_weights
         save_weights(store.weights(key), model)
     if study.keep_weights:
         save_masks(store.masks(key), pruner.masks)
-    store.put("cells", key, record | {"provenance": _provenance(context, started)})
+    store.put("cells", key, record | {"provenance": provenance(context, started)})
     state.unlink(missing_ok=True)
+
+
+def _clock(store: Store, group: Group) -> tuple[int, int]:
+    """Epochs and updates that the checkpoint of a group had seen."""
+    path = store.checkpoint(group.trajectory.key, group.epoch)
+    return group.epoch, int(read_about(path)["update"])
 
 
 @torch.inference_mode()
 def _pair_metrics(context: Context, group: Group) -> None:
     """One pass over the training set with all fine-tuned models of the group; a row a pair of seeds, and their mean."""
     started, store, study = time.monotonic(), Store(context.out), group.trajectory.study
-    data = _data(context, study)
+    data = data_of(context, study)
     models = {}
     for seed, key in group.cell_keys.items():
         models[seed] = study.task.build().to(context.device).eval()
@@ -242,24 +246,8 @@ def _pair_metrics(context: Context, group: Group) -> None:
     store.put(
         "pairs",
         group.pairs_key,
-        {"rows": [*rows, {"pair": "mean", **means}], "provenance": _provenance(context, started)},
+        {"rows": [*rows, {"pair": "mean", **means}], "provenance": provenance(context, started)},
     )
-
-
-def _data(context: Context, study: Study) -> TaskData:
-    task: Any = study.task  # hashable: a frozen value
-    data: TaskData = _loaded(task, context.data, context.device)
-    if study.data_fingerprint not in ("auto", data.fingerprint):
-        raise ValueError(
-            f"the data found are not the study's ({data.fingerprint}, the study has {study.data_fingerprint}): "
-            "point --data at the study's data, or start a new study with another --out"
-        )
-    return data
-
-
-@lru_cache(maxsize=2)
-def _loaded(task: Any, folder: Path | None, device: str) -> TaskData:
-    return task.load(folder, torch.device(device))  # read once a process; two, since settings may alternate
 
 
 @contextmanager
@@ -282,12 +270,3 @@ def _watched(store: Store, key: str, words: str, epochs: int) -> Iterator[Any]:
 
     yield watch
     store.drop("running", key)
-
-
-def _provenance(context: Context, started: float) -> dict[str, Any]:
-    return {
-        "host": socket.gethostname(),
-        "seconds": round(time.monotonic() - started, 3),
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": context.commit,
-    }

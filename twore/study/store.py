@@ -3,6 +3,7 @@
 Under `<out>/store/`, all names are made here:
     trajectories/<key>.json            a finished dense run
     checkpoints/<kk>/<key>.json        metrics of a checkpoint
+    probes/<kk>/<key>.json             a pruned checkpoint before fine-tuning
     cells/<kk>/<key>.json              a fine-tuned cell
     pairs/<kk>/<key>.json              pair metrics of a group
     trajectories/<key>/epoch-0004.safetensors, state.safetensors, data.json
@@ -25,8 +26,8 @@ from typing import Any
 
 from twore.files import CorruptFileError, read_record, write_record
 
-KINDS = ("trajectories", "checkpoints", "cells", "pairs", "failures", "running")
-SHARDED = ("checkpoints", "cells", "pairs")  # kinds with many files: one folder for each first two digits
+KINDS = ("trajectories", "checkpoints", "probes", "cells", "pairs", "failures", "running")
+SHARDED = ("checkpoints", "probes", "cells", "pairs")  # kinds with many files: one folder for each first two digits
 
 log = logging.getLogger("twore")
 

@@ -12,19 +12,23 @@ from typing import Any
 
 import pandas as pd
 
-from twore.files import write_text
+from twore.files import read_record, write_text
 from twore.study.schedule import Job
 from twore.study.specs import Study, Trajectory
 from twore.study.store import Store
 
+SAMPLES = "samples"  # in records: texts for people, kept out of the tables of numbers
 PROVENANCE = ("host", "seconds", "finished_at", "commit")
 TABLES = {
     "cells": "results.csv",
     "checkpoints": "checkpoints.csv",
+    "probes": "probes.csv",
     "pairs": "pairs.csv",
     "curves": "curves.csv",
+    "samples": "samples.csv",
     "failures": "failures.csv",
 }
+OPTIONAL = ("probes", "samples", "failures")  # written only when they have rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,16 +37,19 @@ class Results:
 
     cells: pd.DataFrame
     checkpoints: pd.DataFrame
+    probes: pd.DataFrame
     pairs: pd.DataFrame
     curves: pd.DataFrame
+    samples: pd.DataFrame
     failures: pd.DataFrame
 
     def write(self, out: Path) -> None:
-        """Write each table to its file under `out`; failures.csv only when something failed."""
+        """Write each table to its file under `out`; failures.csv only when something failed, samples.csv where the
+        task keeps samples."""
         for field in fields(self):
             table: pd.DataFrame = getattr(self, field.name)
             path = out / TABLES[field.name]
-            if field.name == "failures" and table.empty:
+            if field.name in OPTIONAL and table.empty:
                 path.unlink(missing_ok=True)
             else:
                 write_text(path, table.to_csv(index=False, lineterminator="\n"))
@@ -62,6 +69,7 @@ def read_results(study: Study, store: Store) -> Results:
             [*setting, "epoch", "update", "lr", "train_loss", "valid_score", "score", "pruned"],
             ["key"],
         ),
+        probes=_table(_probes(study, store), [*setting, "epoch", "ratio"], ["key"]),
         pairs=_table(
             _pairs(study, store), [*setting, "epoch", "ratio", "pair", "model_similarity", "agreement"], ["key"]
         ),
@@ -69,6 +77,12 @@ def read_results(study: Study, store: Store) -> Results:
             _curves(study, store),
             [*setting, "epoch", "update", "lr", "train_loss", "valid_score", "score"],
             [],
+            provenance=(),
+        ),
+        samples=_table(
+            _samples(study, store),
+            [*setting, "epoch", "ratio", "finetune_seed", "sample", "input", "reference", "output"],
+            ["key"],
             provenance=(),
         ),
         failures=_table(
@@ -94,6 +108,15 @@ def _cells(study: Study, store: Store) -> Iterator[dict[str, Any]]:
                 if record is not None:
                     place = {"epoch": group.epoch, "ratio": group.ratio, "finetune_seed": seed, "key": key}
                     yield _setting(trajectory) | place | _flat(record)
+
+
+def _probes(study: Study, store: Store) -> Iterator[dict[str, Any]]:
+    for trajectory in study.trajectories:
+        for group in trajectory.groups():
+            record = store.get("probes", group.probe_key) if study.probe_batches else None
+            if record is not None:
+                place = {"epoch": group.epoch, "ratio": group.ratio, "key": group.probe_key}
+                yield _setting(trajectory) | place | _flat(record)
 
 
 def _pairs(study: Study, store: Store) -> Iterator[dict[str, Any]]:
@@ -124,6 +147,31 @@ def _curves(study: Study, store: Store) -> Iterator[dict[str, Any]]:
             yield _setting(trajectory) | row
 
 
+def _samples(study: Study, store: Store) -> Iterator[dict[str, Any]]:
+    """What the models said: of each dense checkpoint (its ratio and fine-tune seed empty) and of each cell."""
+    for trajectory in study.trajectories:
+        dense = store.get("trajectories", trajectory.key) or {"epochs": ()}
+        epochs = [row for row in dense["epochs"] if SAMPLES in row["scores"]]
+        if not epochs:
+            continue
+        asked = read_record(store.data_record(trajectory.key))[SAMPLES]
+        for row in epochs:
+            place = _setting(trajectory) | {"epoch": row["epoch"], "key": trajectory.key}
+            yield from _each_sample(place, asked, row["scores"][SAMPLES])
+        for group in trajectory.groups():
+            for seed, key in group.cell_keys.items():
+                place = _setting(trajectory) | {"epoch": group.epoch, "ratio": group.ratio, "key": key}
+                record = store.get("cells", key) or {}
+                yield from _each_sample(place | {"finetune_seed": seed}, asked, record.get(SAMPLES, ()))
+
+
+def _each_sample(
+    place: dict[str, Any], asked: list[dict[str, str]], said: Iterable[str]
+) -> Iterator[dict[str, Any]]:
+    for number, (sample, output) in enumerate(zip(asked, said)):
+        yield place | {"sample": number, **sample, "output": output}
+
+
 def _failures(study: Study, store: Store) -> Iterator[dict[str, Any]]:
     failed = store.keys("failures")
     seen: set[str] = set()
@@ -140,7 +188,7 @@ def _epochs(store: Store, trajectory: Trajectory) -> dict[int, dict[str, Any]]:
     if record is None:
         return {}
     start = {"epoch": 0, "update": 0, **record["initial"]}
-    rows = [{k: v for k, v in row.items() if k not in ("scores", "rate")} | row["scores"] for row in record["epochs"]]
+    rows = [_numbers(row, "scores", "rate") | _numbers(row["scores"], SAMPLES) for row in record["epochs"]]
     return {row["epoch"]: row for row in [start, *rows]}
 
 
@@ -149,4 +197,8 @@ def _setting(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name != "provenance"} | record["provenance"]
+    return _numbers(record, "provenance", SAMPLES) | record["provenance"]
+
+
+def _numbers(record: dict[str, Any], *without: str) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in without}

@@ -18,7 +18,14 @@ Batch = Any
 
 @runtime_checkable
 class TaskData(Protocol):
-    """A task's data in memory, on one device."""
+    """A task's data in memory, on one device.
+
+    It may also keep examples for people to read: with both of these a study writes samples.csv.
+        samples(model) -> list[str]         what the model makes of a few fixed inputs
+        describe()["samples"]               a list of {"input", "reference"}, in the same order
+    With this, pruned checkpoints are scored before they are fine-tuned (probes.csv):
+        targets(batch) -> Tensor            the right class of each row of `outputs`, (N,) int64
+    """
 
     fingerprint: str
     """What the data are: equal fingerprints, equal contents."""
@@ -40,8 +47,11 @@ class TaskData(Protocol):
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Predicted probabilities, (N, C) float32, a row an example (or target token, padding excluded)."""
 
-    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Scores of the model on a split: "score" (higher is better) and any others. The model is in eval mode."""
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, Any]:
+        """Scores of the model on a split: "score" (higher is better), any others, and words such as how it was scored.
+
+        The model is in eval mode. Splits are "test", "valid" and any others, whose names then prefix the columns.
+        """
 
     def describe(self) -> dict[str, Any]:
         """What was loaded, for provenance: where from, how many examples, which indices."""

@@ -147,6 +147,10 @@ class ImageData:
         """Class probabilities, (B, K) float32."""
         return model(batch[0]).float().softmax(dim=1)
 
+    def targets(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """The right class of each image, (B,) int64."""
+        return batch[1]
+
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """score: accuracy in percent, loss: mean cross-entropy in nats."""
         totals, count = [], 0

@@ -3,12 +3,21 @@
 from twore.training.loop import DivergedError, Epoch, Run, make_average, make_optimizer, train
 from twore.training.numerics import Numerics
 from twore.training.pruner import Pruner
-from twore.training.spec import ICML_FINETUNE, REPORT_DENSE, REPORT_FINETUNE, Training
+from twore.training.spec import (
+    ICML_FINETUNE,
+    REPORT_DENSE,
+    REPORT_FINETUNE,
+    WMT14_DENSE,
+    WMT14_FINETUNE,
+    Training,
+)
 
 __all__ = [
     "ICML_FINETUNE",
     "REPORT_DENSE",
     "REPORT_FINETUNE",
+    "WMT14_DENSE",
+    "WMT14_FINETUNE",
     "DivergedError",
     "Epoch",
     "Numerics",

@@ -43,7 +43,7 @@ class Epoch:
     lr: float  # of the epoch's last update
     train_loss: float  # mean over the epoch's examples, as they were seen
     rate: float  # examples (or tokens) a second
-    scores: dict[str, float] = field(default_factory=dict)  # what after_epoch measured
+    scores: dict[str, Any] = field(default_factory=dict)  # what after_epoch measured
 
 
 class Holder(Protocol):
@@ -80,12 +80,13 @@ class Run:
     numerics: Numerics
     holder: Holder | None = None
     average: AveragedModel | None = None  # of make_average: updated after every update, kept in the run's state
+    began: tuple[int, int] = (0, 0)  # epochs and updates that the schedule counts as done before
 
 
 def train(
     run: Run,
     *,
-    after_epoch: Callable[[Epoch], dict[str, float]] | None = None,
+    after_epoch: Callable[[Epoch], dict[str, Any]] | None = None,
     state: Path | None = None,
 ) -> list[Epoch]:
     """Train run.model in place for run.spec.epochs epochs and return their records.
@@ -155,12 +156,14 @@ def _train_epoch(run: Run, optimizer: Optimizer, *, done: int, update: int) -> E
     parameters = [p for p in model.parameters() if p.requires_grad]
     seed_everything(derive_seed(run.role, run.seed, "layers", done))  # dropout
     model.train()
-    start, first, lr = time.perf_counter(), update, spec.lr_at(done, update)
+    start, first = time.perf_counter(), update
+    before, updates_before = run.began
+    lr = spec.lr_at(before + done, updates_before + update)
     expected = math.ceil(run.data.updates(spec.batch_size) / spec.accumulate)
     loss_sum, count = torch.zeros((), device=parameters[0].device), 0
     batches = run.data.epoch(spec.batch_size, derive_seed(run.role, run.seed, "order", done))
     for group in _grouped(batches, spec.accumulate):
-        lr = spec.lr_at(done, update)
+        lr = spec.lr_at(before + done, updates_before + update)
         for options in optimizer.param_groups:
             options["lr"] = lr
         optimizer.zero_grad()

@@ -7,10 +7,11 @@ grid used.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "inverse_sqrt")
+CLOCKS = ("restart", "continue")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ class Training:
     ema: float = field(default=0.0, metadata={"since": "0.1.0"})
     """Horizon, in epochs, of a moving average of the weights that is kept beside each checkpoint; 0 keeps none."""
 
+    clock: str = field(default="restart", metadata={"since": "0.1.0"})
+    """Fine-tuning's schedule: restart (from its beginning), or continue (from where the checkpoint stands)."""
+
     def __post_init__(self) -> None:
+        _require(self.clock in CLOCKS, f"clock is one of {', '.join(CLOCKS)}: got {self.clock!r}")
         _require(self.epochs >= 0, f"epochs is 0 or more: got {self.epochs}")
         _require(self.batch_size >= 1, f"batch_size is at least 1: got {self.batch_size}")
         _require(self.optimizer in OPTIMIZERS, f"optimizer is one of {', '.join(OPTIMIZERS)}: got {self.optimizer!r}")
@@ -80,6 +85,13 @@ def _require(condition: bool, sentence: str) -> None:
         raise ValueError(sentence)
 
 
-REPORT_DENSE = Training()
+REPORT_DENSE = Training()  # section 6.1, vision
 REPORT_FINETUNE = Training(epochs=40, lr=1e-3, schedule="constant", drops=())
 ICML_FINETUNE = Training(epochs=160, lr=0.1, schedule="step", drops=(80, 120))
+
+# Section 6.1, translation: the schedule of Vaswani et al. 2017 for d_model 512. Fine-tuning restarts it: the optimiser's
+# state is fresh, so it needs the warm-up, and all checkpoints are fine-tuned alike, which `continue` would not do.
+WMT14_DENSE = Training(
+    epochs=19, batch_size=1_500, optimizer="adam", lr=512**-0.5, weight_decay=0.0, schedule="inverse_sqrt", drops=()
+)
+WMT14_FINETUNE = replace(WMT14_DENSE, epochs=5)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from twore.training.loop import Epoch
 
 
 @contextmanager
-def tensorboard(folder: Path) -> Iterator[Callable[[Epoch, dict[str, float]], None]]:
+def tensorboard(folder: Path) -> Iterator[Callable[[Epoch, dict[str, Any]], None]]:
     """A function that writes an epoch's record and scores as scalars under `folder`.
 
     ModuleNotFoundError with the way out when TensorBoard is not installed.
@@ -21,8 +22,9 @@ def tensorboard(folder: Path) -> Iterator[Callable[[Epoch, dict[str, float]], No
         raise ModuleNotFoundError("TensorBoard is not installed: pip install 'twore[track]'") from error
     writer = SummaryWriter(str(folder))
 
-    def track(record: Epoch, scores: dict[str, float]) -> None:
-        values = {"train_loss": record.train_loss, "lr": record.lr, "rate": record.rate, **scores}
+    def track(record: Epoch, scores: dict[str, Any]) -> None:
+        numbers = {name: value for name, value in scores.items() if isinstance(value, (int, float))}
+        values = {"train_loss": record.train_loss, "lr": record.lr, "rate": record.rate, **numbers}
         for name, value in values.items():
             writer.add_scalar(name, value, record.epoch)
 
