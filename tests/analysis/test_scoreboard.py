@@ -265,3 +265,15 @@ def test_the_published_grid_on_the_board():
     assert board.loc["50 % of the budget", "mean_regret"] == pytest.approx(0.06, abs=0.005)  # epoch 80
     assert board.loc["random epoch", "mean_regret"] == pytest.approx(0.87, abs=0.005)
     assert board.loc["largest cka", "skill"] < 0  # no better than "50 % of the budget", and needs the grid
+
+
+@pytest.mark.parametrize(("needs", "sees"), [("nothing", []), ("weights", []), ("pilot", ["score"]), ("grid", None)])
+def test_a_predictor_sees_no_more_than_it_needs(needs, sees):
+    seen = []
+
+    def pick(setting):
+        seen.append([name for name in ("valid_score", "score") if name in setting.results.columns])
+        return {0.5: 20, 0.9: 8}
+
+    score_settings([make_setting()], [Predictor("spy", needs, pick)])
+    assert seen == [["valid_score", "score"] if sees is None else sees] * (3 if needs == "pilot" else 1)

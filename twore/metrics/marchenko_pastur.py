@@ -25,14 +25,14 @@ ZOOMS, ZOOM_POINTS = 3, 41  # then around the best, each time 20 times finer; ou
 @dataclass(frozen=True)
 class Bulk:
     """sigma: of the law, for eigenvalues of mean 1; softrank: lambda_plus / lambda_max; spikes: eigenvalues beyond the
-    bulk and its Tracy-Widom margin. NaN, NaN, 0 where no sigma fits: the density has its peak where no law has one."""
+    bulk and its Tracy-Widom margin. All NaN where no sigma fits: the density has its peak where no law has one."""
 
     sigma: float
     softrank: float
-    spikes: int
+    spikes: float
 
 
-NO_BULK = Bulk(math.nan, math.nan, 0)
+NO_BULK = Bulk(math.nan, math.nan, math.nan)
 
 
 def fit_bulk(evals: np.ndarray, rows: int, columns: int) -> Bulk:
@@ -40,7 +40,7 @@ def fit_bulk(evals: np.ndarray, rows: int, columns: int) -> Bulk:
 
     >>> noise = np.random.default_rng(0).normal(size=(400, 100))
     >>> fit_bulk(np.linalg.svd(noise, compute_uv=False) ** 2, 400, 100).spikes
-    0
+    0.0
     """
     total, largest, smaller = float(evals.sum()), float(evals.max(initial=0.0)), min(rows, columns)
     if not total > 0 or not math.isfinite(total):
@@ -59,7 +59,7 @@ def fit_bulk(evals: np.ndarray, rows: int, columns: int) -> Bulk:
         sigma = _nearest_law(x, density, q, math.sqrt(top) / (1 + q**-0.5))
     edge = (sigma * (1 + q**-0.5)) ** 2
     margin = math.sqrt(q**-0.5 * edge ** (2 / 3) * smaller ** (-2 / 3))
-    spikes = int((scaled > edge + margin).sum())
+    spikes = float((scaled > edge + margin).sum())
     return NO_BULK if math.isnan(sigma) else Bulk(sigma, edge / top, spikes)
 
 

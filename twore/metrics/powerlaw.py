@@ -60,7 +60,7 @@ def fit_power_laws(spectra: Sequence[np.ndarray], *, threshold: float = THRESHOL
         owners, kept = zip(*fitted, strict=True)
         which = np.array(owners)
         first, n, alpha, layer = _candidates(kept)
-        chosen, ks = _smallest_ks(np.concatenate(kept), first, n, alpha, layer)
+        chosen, ks = _smallest_ks(np.concatenate(kept), first, n, alpha, layer, len(kept))
         found = chosen >= 0
         at = chosen[found]
         best[0][which[found]], best[2][which[found]] = alpha[at], ks[found]
@@ -111,15 +111,14 @@ def _candidates(logs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _smallest_ks(
-    logs: np.ndarray, first: np.ndarray, n: np.ndarray, alpha: np.ndarray, layer: np.ndarray
+    logs: np.ndarray, first: np.ndarray, n: np.ndarray, alpha: np.ndarray, layer: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each spectrum the candidate of smallest KS distance (-1: none) and that distance. (C,)... -> (L,), (L,)
+    """Each spectrum's candidate of smallest KS distance (-1: none) and that distance. (C,)... -> (count,), (count,)
 
     The distance at POINTS of a tail bounds the distance from below, so that only candidates whose bound lies under a
     distance already found are compared in full: the result is that of comparing all of them.
     """
     bound = _ks_at_points(logs, first, n, alpha)
-    count = int(layer[-1]) + 1 if len(layer) else 0
     start = np.searchsorted(layer, np.arange(count + 1))
     tried = np.concatenate(
         [

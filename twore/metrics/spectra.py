@@ -142,7 +142,8 @@ def _fitted(evals: list[np.ndarray], sides: list[list[int]], fits: set[str], log
     columns: dict[str, object] = {}
     if "powerlaw" in fits:
         laws = fit_power_laws(evals)
-        columns |= {f"powerlaw_{part}": getattr(laws, part) for part in ("alpha", "xmin", "ks", "sigma", "tail")}
+        columns |= {f"powerlaw_{part}": getattr(laws, part) for part in ("alpha", "xmin", "ks", "sigma")}
+        columns["powerlaw_tail"] = np.where(laws.tail > 0, laws.tail, np.nan)
         columns["log_alpha_norm"] = [_log_power_sum(e, a) for e, a in zip(evals, laws.alpha, strict=True)]
         columns["alpha_weighted"] = laws.alpha * log_top
     if "truncated" in fits:

@@ -1,6 +1,6 @@
 """Each spectral metric as a function of the weights, entered in METRICS; `spectral_metrics` gives all at one's cost.
 
-Every one is the mean of a column of `spectral_metrics(...).layers` over counted layers; formulas stand there (spectra.py)
+Every one is the mean of a column of `spectral_metrics(...).layers` over counted layers; formulas stand in spectra.py
 and in the module named. Where no layer is counted, or none has a fit, the value is NaN. Options and errors are those of
 `spectral_metrics`. `better` follows the literature on well trained networks (Martin, Peng and Mahoney 2021; Yang et al.
 2023), which says nothing about pruning: heavier tails, smaller alpha and lambda.
@@ -314,10 +314,12 @@ def ww_softrank(
     layers: Names = None,
     device: Device = None,
 ) -> float:
-    """Largest eigenvalue of the permuted weights, mean over permutations, over the layer's own: 1 for random weights."""
+    """Largest eigenvalue of permuted weights (mean over permutations) over the layer's own: 1 for random weights."""
+    if permutations == 0:
+        raise ValueError("permutations is a whole number, at least 1: got 0")
     result = spectral_metrics(
         model_or_mapping,
-        permutations=max(1, permutations),
+        permutations=permutations,
         seed=seed,
         min_evals=min_evals,
         kinds=kinds,
@@ -338,5 +340,7 @@ def _mean(
     device: Device,
 ) -> float:
     wanted = fits if isinstance(fits, bool) else (fits,)
-    options = {"min_evals": min_evals, "kinds": kinds, "layers": layers, "device": device}
-    return spectral_metrics(weights, permutations=0, fits=wanted, **options).values[name]
+    result = spectral_metrics(
+        weights, permutations=0, fits=wanted, min_evals=min_evals, kinds=kinds, layers=layers, device=device
+    )
+    return result.values[name]

@@ -87,13 +87,16 @@ def beam_search(
         raise ValueError(f"beams, the hypotheses kept a sentence, is at least 1: got {beams}")
     if len(source) == 0:
         return []
+    from transformers import LogitsProcessorList
+
+    translator: Any = model  # its declared types fit no seq2seq model
     with torch.inference_mode(), _evaluating(model):
         source, limits, longest = _checked(model, source, limits)
-        written = model.generate(
+        written = translator.generate(
             input_ids=source,
             attention_mask=(source != PAD).long(),
             generation_config=generation_config(max_new_tokens=longest + 1, beams=beams, length_penalty=length_penalty),
-            logits_processor=[_EndAtLimit(limits.repeat_interleave(beams))],
+            logits_processor=LogitsProcessorList([_EndAtLimit(limits.repeat_interleave(beams))]),
         )  # (B, 1 + T), with BOS
         return [_until_end(row[1:]) for row in written.tolist()]
 

@@ -50,7 +50,7 @@ def _enter(sublayer: nn.Module, layer: nn.Module, norm: str) -> None:
 
 def _normalise(sublayer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
     """Apply the norm to a sub-layer's input: the first argument, or the one that attention calls hidden_states."""
-    norm = sublayer.input_norm
+    norm: Any = sublayer.input_norm
     if args:
         return (norm(args[0]), *args[1:]), kwargs
     return args, {**kwargs, "hidden_states": norm(kwargs["hidden_states"])}

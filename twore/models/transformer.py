@@ -21,7 +21,7 @@ Letters: B batch, S source and T target tokens, V vocabulary, d model width.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ def transformer_base(
     _check(vocab_size, d_model, layers, heads, ffn, dropout, norm, max_positions)
     from transformers import MarianConfig, MarianMTModel  # seconds of import that PreResNet's users need not pay
 
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": vocab_size,
         "decoder_vocab_size": vocab_size,
         "d_model": d_model,
@@ -69,7 +69,7 @@ def transformer_base(
         "dropout": dropout,
         "max_position_embeddings": max_positions,
     }
-    fixed = {  # the library's defaults for all of these are of another model
+    fixed: dict[str, Any] = {  # the library's defaults for all of these are of another model
         "activation_function": "relu",
         "attention_dropout": 0.0,
         "activation_dropout": 0.0,

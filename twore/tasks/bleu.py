@@ -1,46 +1,49 @@
-"""Scores of translations: sacreBLEU and chrF on detokenised text, and a BLEU like that of the report's authors.
+"""BLEU and chrF of translations, by sacreBLEU.
 
-    score           corpus BLEU, 0-100, sacreBLEU's defaults (13a tokenisation); Post 2018
-    chrf            chrF2, 0-100; Popovic 2015
-    legacy_bleu     corpus BLEU, 0-100, on words and punctuation marks apart, no further tokenisation (`tok:none`): our
-                    approximation of the authors' nltk BLEU on spaCy tokens, so that their numbers can be compared at all
-    bleu_signature  how `score` was made, in sacreBLEU's words, its version included
+The score is corpus BLEU, 0 to 100, on detokenised text with sacreBLEU's default tokenisation 13a (Post 2018); its
+signature goes with it into every table. `legacy_bleu` makes the numbers of the report's authors comparable at all.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
-TOKEN = re.compile(r"\w+|[^\w\s]")  # a word or one punctuation mark
+# A word (with its hyphens), a clitic as spaCy and the Treebank split them off, or one other sign.
+CLITIC = r"(?:'(?:s|m|d|re|ve|ll))(?!\w)"
+LEGACY_TOKEN = re.compile(rf"\w+?(?=n't(?!\w))|n't(?!\w)|{CLITIC}|\w+|[^\w\s]", re.IGNORECASE)
 
 
-def translation_scores(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, float | str]:
-    """The scores of translations against one reference each; an empty translation is allowed.
+def translation_scores(hypotheses: list[str], references: list[str]) -> dict[str, float | str]:
+    """Scores of detokenised hypotheses, one reference each. An empty hypothesis is a sentence without a translation.
 
-    ValueError for unequal counts and for no sentence at all.
-
-    >>> translation_scores(["The cat sat down here."], ["The cat sat down here."])["score"]
-    100.0
+    Returns score (corpus BLEU, 0 to 100, higher is better), chrf (chrF2, 0 to 100, higher is better), legacy_bleu (0 to
+    100; see `legacy_tokens`) and bleu_signature (of score: sacreBLEU's version and settings). `ValueError` for unequal
+    counts and for no sentence at all.
     """
-    if len(hypotheses) != len(references) or not references:
+    if len(hypotheses) != len(references):
         raise ValueError(
-            f"a translation for each reference is needed: got {len(hypotheses)} translations, {len(references)} references"
+            f"a reference for each hypothesis is needed: got {len(hypotheses)} hypotheses, {len(references)} references"
         )
-    from sacrebleu.metrics import BLEU, CHRF  # a second of import
+    if not hypotheses:
+        raise ValueError("BLEU needs at least one sentence: got none, so check the evaluation set")
+    from sacrebleu.metrics import BLEU, CHRF  # takes a while to import: only when used
 
-    bleu = BLEU(force=True)  # force: no warning about text that ends in " ."
-    score = bleu.corpus_score(list(hypotheses), [list(references)])
-    words = [[" ".join(TOKEN.findall(text)) for text in side] for side in (hypotheses, references)]
-    legacy = BLEU(tokenize="none", force=True).corpus_score(words[0], [words[1]])
-    chrf = CHRF().corpus_score(list(hypotheses), [list(references)])
+    # force: our sentences are detokenised, and one may end in " ." all the same, which sacreBLEU would warn of.
+    bleu, chrf = BLEU(force=True), CHRF()
+    legacy = BLEU(force=True, tokenize="none", smooth_method="none")
+    tokens = [[" ".join(legacy_tokens(text)) for text in texts] for texts in (hypotheses, references)]
     return {
-        "score": _rounded(score.score),
-        "chrf": _rounded(chrf.score),
-        "legacy_bleu": _rounded(legacy.score),
+        "score": bleu.corpus_score(hypotheses, [references]).score,
+        "chrf": chrf.corpus_score(hypotheses, [references]).score,
+        "legacy_bleu": legacy.corpus_score(tokens[0], [tokens[1]]).score,
         "bleu_signature": str(bleu.get_signature()),
     }
 
 
-def _rounded(value: float) -> float:
-    return round(float(value), 10)  # 100 is 100.00000000000004 before
+def legacy_tokens(text: str) -> list[str]:
+    """Words and signs, about as spaCy splits English: our approximation of the authors' tokens.
+
+    They scored spaCy's tokens with nltk's `corpus_bleu` (four n-grams, no smoothing). What stays different: their words
+    outside the training vocabulary were unknown words, and spaCy has exceptions (abbreviations, units) that this lacks.
+    """
+    return LEGACY_TOKEN.findall(text)

@@ -42,7 +42,8 @@ PRESENT_ASPECT = {"future": "will", "point": "will", "habit": "simple", "frequen
 LIVING = ("person", "animal")
 THINGS = ("clothes", "door", "device", "vehicle", "transport", "furniture", "thing", "book", "place")
 ANY = (*LIVING, *THINGS, "plant")
-# German[/stem] English kinds [German and English comparative]; _ a space
+COLOURED = ("clothes", "vehicle", "transport", "door", "furniture", "thing")
+# Kinds, and their adjectives: German[/stem] English [German and English comparative]; _ a space
 ADJECTIVES_TABLE = (
     (ANY, """
         alt old älter older, klein small kleiner smaller, schön beautiful schöner more_beautiful
@@ -57,7 +58,7 @@ ADJECTIVES_TABLE = (
     (("person",), """
         reich rich reicher richer, berühmt famous, arm poor, fleißig diligent, lustig funny lustiger funnier
     """),
-    (("clothes", "vehicle", "transport", "door", "furniture", "thing"), """
+    (COLOURED, """
         rot red, schwarz black, weiß white, blau blue, grün green, braun brown, gelb yellow
     """),
     (("device", "vehicle", "door", "furniture"), "kaputt broken, schmutzig dirty, schwer heavy schwerer heavier"),

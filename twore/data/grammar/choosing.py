@@ -101,7 +101,7 @@ def phrase(draw: Draw, kinds: tuple[str, ...], role: str, *, plural: bool | None
     plural = plural and not word.mass
     determiner = draw.weighted(DETERMINERS[f"{role} mass" if word.mass else f"{role} plural" if plural else role])
     if determiner == "number":
-        determiner = str(number(draw, 0.75))
+        determiner = str(number(draw, 0.9))
     return noun_phrase(word, determiner, plural=plural, adjective=adjective(draw, word.kind))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from twore.data.grammar.adjectives import COLOURED
 from twore.data.grammar.choosing import (
     adjective,
     adjectives_of,
@@ -70,7 +71,7 @@ def copula_clause(draw: Draw, tenses: Sequence[str], *, subject_: Phrase | None 
         quality = draw.weighted(choices)
         if quality.english not in f"{who.english} {who.relative_english} {other_than}":  # not: the old man is old
             break
-    degree = draw.weighted(DEGREES)
+    degree = ("", "") if quality.kinds == COLOURED else draw.weighted(DEGREES)
     negated = not who.negative and not who.english.startswith("every ") and draw.chance(NEGATED)
     tail = degree[0] + quality.german, degree[1] + quality.english
     return Clause(who, BE, _tense(draw, tenses, simple=True), tail=tail, negated=negated)
@@ -135,6 +136,7 @@ def _with_adverbials(draw: Draw, made: Clause, timed: float) -> Clause:
         return replace(made, frequency=draw.weighted(adverbials_of("frequency")))
     if draw.chance(timed):
         made = replace(made, time=time(draw, tense))
-    if plain and verb.frame in ("t", "i") and "place" not in verb.objects and draw.chance(0.16):
+    indoors = direct is not None and direct.kind == "place"  # not: tidies up the kitchen at the market
+    if plain and not indoors and verb.frame in ("t", "i") and draw.chance(0.16):
         made = replace(made, place=place(draw))
     return made

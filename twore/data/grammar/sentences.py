@@ -63,7 +63,7 @@ def reported(draw: Draw) -> Pair:
         matrix = replace(matrix, negated=False)
     inner = clause(draw, PAST if past else ALL_TENSES, copula=0.15, timed=0.2)
     if whether and inner.negated:
-        inner = clause(draw, PAST if past else ALL_TENSES, copula=1.0)
+        inner = replace(clause(draw, PAST if past else ALL_TENSES, copula=1.0), negated=False)
     opener, meaning = ("ob", "whether") if whether else ("dass", "that")
     return f"{german(matrix)}, {german_final(inner, opener)}", f"{english(matrix)} {meaning} {english(inner)}"
 
@@ -73,12 +73,12 @@ def reason(draw: Draw) -> Pair:
     past = draw.chance(0.4)
     opener = draw.weighted(PAST_REASONS if past else REASONS)
     fixed = {"als": ("perf",), "während": ("pres",)}
-    tenses = fixed.get(opener[0], PAST if past else NOW)
-    inner = clause(draw, tenses, copula=0.0 if opener[0] in fixed else 0.25, timed=0.05)
-    while opener[0] in fixed and (inner.verb.stative or inner.negated or inner.frequency or inner.gern):
-        inner = clause(draw, tenses, timed=0.0)
-    outer = clause(draw, tenses if opener[0] == "als" else PAST if past else NOW, timed=0.1)
-    return _combine(draw, outer, inner, opener)
+    if opener[0] in fixed:  # two events at a time
+        tenses = fixed[opener[0]]
+        outer, inner = _eventful(draw, tenses, negation=True), _eventful(draw, tenses, negation=False)
+        return _combine(draw, outer, inner, opener)
+    inner = clause(draw, PAST if past else NOW, copula=0.25, timed=0.05)
+    return _combine(draw, clause(draw, PAST if past else NOW, timed=0.1), inner, opener)
 
 
 def condition(draw: Draw) -> Pair:

@@ -42,11 +42,11 @@ def quality(draw: Draw) -> Pair:
 def relative(draw: Draw) -> Pair:
     """The man who ...; the book that I ...; the woman I helped: who and whom for people, that for the rest."""
     if draw.chance(0.5):
-        head = _with_relative(draw, _head(draw, HEADS))
-        alive = head.kind == "person"
-        made = clause(draw, subject_=head, timed=0.0, copula=0.4 if alive else 1.0) if alive else copula_clause(
-            draw, ("pres", "perf"), subject_=head
-        )  # fmt: skip
+        head = _head(draw, HEADS)
+        if head.kind == "person":
+            made = clause(draw, subject_=_with_relative(draw, head), timed=0.0, copula=0.4)
+        else:  # not: the ball that is green is white
+            made = copula_clause(draw, ("pres", "perf"), subject_=_with_relative(draw, head, roles=("acc",)))
         return german(made), english(made)
     while True:
         made = clause(draw, ("pres", "perf", "fut"), timed=0.0)
@@ -84,7 +84,7 @@ def counted(draw: Draw) -> Pair:
         return _measured(Clause(who, BE, "pres"), number(draw), ("Jahre alt", "years old"))
     if kind == "price":
         what = definite_phrase(draw, (draw.pick(("clothes", "book", "thing", "furniture", "device", "vehicle")),))
-        price = number(draw) if draw.chance(0.7) else 100 + draw.pick(range(900))
+        price = number(draw) if draw.chance(0.7) else 50 * (2 + draw.pick(range(18)))  # at most 950
         return _measured(Clause(what, COST, "pres"), price, ("Euro", "euros"))
     return _there_is(draw)
 
@@ -131,26 +131,28 @@ def _head(draw: Draw, kinds: tuple[str, ...]) -> Phrase:
     return noun_phrase(word, "der", plural=plural, adjective=adjective(draw, word.kind, 0.12))
 
 
-def _with_relative(draw: Draw, head: Phrase) -> Phrase:
+def _with_relative(draw: Draw, head: Phrase, *, roles: tuple[str, ...] = ("nom", "acc", "dat")) -> Phrase:
     """The head with a relative clause, in which it is the subject, the accusative or the dative object."""
     person = head.kind == "person"
     verbs = {
-        role: [(v, verbs_of(frame)) for v in verbs_of(frame).items if head.kind in v.objects]
+        role: [verb for verb in verbs_of(frame).items if head.kind in verb.objects and not verb.stative]
         for role, frame in (("acc", "t"), ("dat", "d"))
     }
-    role = draw.weighted(weights((("nom", 5), ("acc", 4.0 * bool(verbs["acc"])), ("dat", 2.0 * person))))
+    likely = {"nom": 5.0, "acc": 4.0 * bool(verbs["acc"]), "dat": 2.0 * person}
+    role = draw.weighted(weights((role, likely[role]) for role in roles))
     pronoun = relative_pronoun(head.gender, role)
     if role == "nom":
         gap = Phrase((pronoun,) * 3, "who" if person else "that", "", 3, head.plural, head.kind, head.gender)
-        made = clause(draw, ("perf", "pres", "mod"), subject_=gap, timed=0.1) if person else copula_clause(
-            draw, ("pres", "perf"), subject_=gap, other_than=head.english
-        )  # fmt: skip
+        if person:
+            made = clause(draw, ("perf", "pres", "mod"), subject_=gap, timed=0.1)
+        else:
+            made = copula_clause(draw, ("pres", "perf"), subject_=gap, other_than=head.english)
         return replace(head, relative=f", {german_final(made, '')}", relative_english=english(made))
-    verb = draw.pick([v for v, _ in verbs[role]])
     # A noun as the subject only where the relative pronoun cannot be the subject itself: den, dem, denen.
     who = definite_phrase(draw, ("person",)) if head.gender == "m" or role == "dat" else draw.pick(CLEAR)
-    made = Clause(who, verb, draw.pick(("pres", "perf", "perf")))
-    text = join(["whom" if person else "that", english(replace(made, verb=replace(verb, particle=""))), verb.particle])
+    made = Clause(who, draw.pick(verbs[role]), draw.pick(("pres", "perf", "perf")))
+    text = english(replace(made, verb=replace(made.verb, particle="")))
+    text = join(["whom" if person else "that", text, made.verb.particle])
     return replace(head, relative=f", {german_final(made, pronoun)}", relative_english=text)
 
 
