@@ -135,17 +135,21 @@ def complete_ratios(setting: SettingTables) -> SettingTables | None:
     return replace(setting, results=setting.results[keep])
 
 
+def table_file(folder: Path, name: str) -> Path | None:
+    """Where a run folder has a table: NAME.csv, or NAME.csv.gz in a folder that was packed to be kept; None if empty."""
+    for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
+        if path.exists() and path.stat().st_size > 1:
+            return path
+    return None
+
+
 def _read_folder(folder: Path) -> dict[str, pd.DataFrame]:
-    path = folder / "results.csv"
-    if not path.exists():
+    if not any((folder / f"results.{ending}").exists() for ending in ("csv", "csv.gz")):
         raise FileNotFoundError(f"no results.csv in {folder}: run the study with this folder as --out first")
-    tables = {}
-    for name in TABLES:
-        file = folder / f"{name}.csv"
-        if file.exists() and file.stat().st_size > 1:
-            tables[name] = _labelled(pd.read_csv(file))
+    files = {name: path for name in TABLES if (path := table_file(folder, name)) is not None}
+    tables = {name: _labelled(pd.read_csv(path)) for name, path in files.items()}
     if "results" not in tables or tables["results"].empty:
-        raise ValueError(f"{path} has no rows yet: let the study finish a few cells first")
+        raise ValueError(f"results.csv in {folder} has no rows yet: let the study finish a few cells first")
     return tables
 
 

@@ -43,7 +43,7 @@ def known_corpus(root: Path, dataset: str, folder: Path | None, source: str, tar
         return None
     if files is not None and [str(path) for path in files] != [path for path, *_ in note["files"]]:
         return None
-    if not note["files"] or False:
+    if not note["files"] or _stats([Path(path) for path, *_ in note["files"]]) != note["files"]:
         return None
     return Known(note["fingerprint"], note["dropped"])
 

@@ -1,7 +1,7 @@
 """Sentence pairs kept in Arrow memory: the bytes of the text and eight a sentence, no Python object a sentence.
 
-Measured on de-en text: 1.28 M pairs take 0.35 GB, all of WMT14 (4.5 M) 1.2 GB; lists of tuples of str take 1.6 times
-that, and are made only for the pairs that are used. N pairs.
+Measured on 68,607 pairs of German-English news and parliament: 293 bytes a pair (0.38 GB for 1.28 M pairs, 1.3 GB for
+all 4.5 M of WMT14), and 464 as a list of tuples of str, which is never made of all pairs. N pairs.
 """
 
 from __future__ import annotations

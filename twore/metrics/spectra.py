@@ -119,7 +119,12 @@ def _columns(table: pd.DataFrame, spectra: list[LayerSpectra], fits: set[str], p
         evals = [s.evals * r**2 for s, r in zip(spectra, roots, strict=True)]
     # beyond 1e308 (weights of 1e154 and more) there is nothing to fit
     evals = [e if np.isfinite(e).all() else e[:0] for e in evals]
-    return columns.join(_fitted(evals, sides, fits, columns["log_spectral_norm"].to_numpy()))
+    columns = columns.join(_fitted(evals, fits & {"powerlaw", "truncated"}, columns["log_spectral_norm"].to_numpy()))
+    if "bulk" in fits:
+        bulks = [fit_bulk(s.evals, *side) for s, side in zip(spectra, sides, strict=True)]  # at any scale
+        for part in ("softrank", "sigma", "spikes"):
+            columns[f"mp_{part}"] = [getattr(bulk, part) for bulk in bulks]
+    return columns
 
 
 def _sizes(evals: np.ndarray, root: np.float64, longer: int) -> dict[str, float]:
@@ -138,22 +143,20 @@ def _sizes(evals: np.ndarray, root: np.float64, longer: int) -> dict[str, float]
     return dict(zip(names, (*sizes, *logs, total / top, rank, entropy), strict=True))
 
 
-def _fitted(evals: list[np.ndarray], sides: list[list[int]], fits: set[str], log_top: np.ndarray) -> pd.DataFrame:
-    columns: dict[str, object] = {}
+def _fitted(evals: list[np.ndarray], fits: set[str], log_top: np.ndarray) -> pd.DataFrame:
+    columns: dict[str, np.ndarray] = {}
     if "powerlaw" in fits:
         laws = fit_power_laws(evals)
         columns |= {f"powerlaw_{part}": getattr(laws, part) for part in ("alpha", "xmin", "ks", "sigma")}
         columns["powerlaw_tail"] = np.where(laws.tail > 0, laws.tail, np.nan)
-        columns["log_alpha_norm"] = [_log_power_sum(e, a) for e, a in zip(evals, laws.alpha, strict=True)]
+        sums = [_log_power_sum(e, alpha) for e, alpha in zip(evals, laws.alpha, strict=True)]
+        columns["log_alpha_norm"] = np.array(sums)
         columns["alpha_weighted"] = laws.alpha * log_top
     if "truncated" in fits:
         etpl, exp = fit_truncated(evals)
         columns |= {"etpl_alpha": etpl.alpha, "etpl_lambda": etpl.lam, "etpl_xmin": etpl.xmin, "etpl_ks": etpl.ks}
         columns |= {"exp_lambda": exp.lam, "exp_xmin": exp.xmin, "exp_ks": exp.ks}
-    if "bulk" in fits:
-        bulks = [fit_bulk(e, *side) for e, side in zip(evals, sides, strict=True)]
-        columns |= {f"mp_{part}": [getattr(bulk, part) for bulk in bulks] for part in ("softrank", "sigma", "spikes")}
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns, index=range(len(evals)))
 
 
 def _log_power_sum(evals: np.ndarray, alpha: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from twore.report import findings as answers
-from twore.report.tables import RunTables, name_of, of_setting, read_tables, reference, settings, swept_columns, text_of
+from twore.report.tables import RunTables, differences, name_of, of_setting, read_tables, reference, settings
 
 
 def summary(folder: Path | str) -> str:
@@ -40,14 +40,13 @@ def _each_setting(tables: RunTables) -> list[str]:
     names = settings(tables.results)
     if len(names) < 2:
         return []
-    swept = swept_columns(tables.results)
+    words = differences(tables.results)
     lines = ["", "  stopping early pays from  gain at the heaviest ratio (s.d. over seeds)  setting"]
     for name in names:
         results = of_setting(tables.results, name)
         assert results is not None
         found = answers.findings(results)
         heaviest, start = found.best.iloc[-1], found.line.upper
-        words = " ".join(f"{column}={text_of(results[column].iloc[0])}" for column in swept)
         gain = f"{heaviest['gain']:+.2f} ({heaviest['gain_sd']:.2f}) at {heaviest['ratio']:.6g}"
-        lines.append(f"  {'nowhere' if start is None else f'{start:.6g}':<26}{gain:<46}{words}")
+        lines.append(f"  {'nowhere' if start is None else f'{start:.6g}':<26}{gain:<46}{words[name]}")
     return lines

@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 
 from twore.analysis import setting_columns
+from twore.analysis.settings import table_file
 
 FIRST_AXES = ("depth", "layers", "data_percent")  # the report's two rows, in its order
 FALLING = ("depth", "layers", "width", "d_model")  # large model first, so that Regime II grows from left to right, as in figure 4
@@ -60,15 +61,14 @@ class ScalingRow:
 
 def read_tables(folder: Path) -> RunTables:
     """The tables of a run folder. FileNotFoundError without results.csv, ValueError when it has no rows."""
-    path = folder / "results.csv"
-    if not path.exists():
+    if not any((folder / f"results.{ending}").exists() for ending in ("csv", "csv.gz")):
         raise FileNotFoundError(f"no results.csv in {folder}: run the study with this folder as --out first")
-    results = _read(path)
+    results = _read(table_file(folder, "results"))
     if results is None or results.empty:
-        raise ValueError(f"{path} has no rows yet: let the study finish a few cells, then report again")
+        raise ValueError(f"results.csv in {folder} has no rows yet: let the study finish a few cells, then report again")
     study_file = folder / "study.yaml"
     study = yaml.safe_load(study_file.read_text(encoding="utf-8")) if study_file.exists() else {}
-    optional = {name: _read(folder / f"{name}.csv") for name in ("checkpoints", "pairs", "curves", "failures", "samples")}
+    optional = {name: _read(table_file(folder, name)) for name in ("checkpoints", "pairs", "curves", "failures", "samples")}
     return RunTables(study=study or {}, results=results, **optional)
 
 
@@ -125,6 +125,17 @@ def swept_columns(results: pd.DataFrame) -> list[str]:
     return [name for name in setting_columns(results) if results[name].astype(str).nunique() > 1]
 
 
+def differences(results: pd.DataFrame) -> dict[str, str]:
+    """Each setting in few words: in what it differs from the reference, which is named whole."""
+    swept, base = swept_columns(results), reference(results)
+    frame = _distinct(results, swept)
+    words = {}
+    for name in frame.index:
+        own = [c for c in swept if str(frame.loc[name, c]) != str(frame.loc[base, c])]
+        words[name] = " ".join(f"{column}={text_of(frame.loc[name, column])}" for column in own) or "the reference"
+    return words
+
+
 def text_of(value: Any) -> str:
     """A value of a swept field for people: 100, not 100.0."""
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
@@ -135,8 +146,8 @@ def axis_label(column: str) -> str:
     return AXIS_LABELS.get(column, column.replace("_", " ").replace(".", " "))
 
 
-def _read(path: Path) -> pd.DataFrame | None:
-    if not path.exists() or path.stat().st_size <= 1:
+def _read(path: Path | None) -> pd.DataFrame | None:
+    if path is None:
         return None
     table = pd.read_csv(path)
     if "setting" in table.columns:

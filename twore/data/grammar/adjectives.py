@@ -45,28 +45,43 @@ ANY = (*LIVING, *THINGS, "plant")
 COLOURED = ("clothes", "vehicle", "transport", "door", "furniture", "thing")
 # Kinds, and their adjectives: German[/stem] English [German and English comparative]; _ a space
 ADJECTIVES_TABLE = (
-    (ANY, """
+    (
+        ANY,
+        """
         alt old älter older, klein small kleiner smaller, schön beautiful schöner more_beautiful
-    """),
+    """,
+    ),
     (("person",), "groß tall größer taller, nett nice, klug clever klüger cleverer"),
     (("animal", *THINGS, "plant"), "groß big größer bigger"),
     (THINGS, "neu new, teuer/teur expensive teurer more_expensive, billig cheap billiger cheaper, modern modern"),
-    (LIVING, """
+    (
+        LIVING,
+        """
         jung young jünger younger, müde/müd tired, krank sick, freundlich friendly freundlicher friendlier,
         traurig sad, glücklich happy glücklicher happier, hungrig hungry, stark strong stärker stronger
-    """),
-    (("person",), """
+    """,
+    ),
+    (
+        ("person",),
+        """
         reich rich reicher richer, berühmt famous, arm poor, fleißig diligent, lustig funny lustiger funnier
-    """),
-    (COLOURED, """
+    """,
+    ),
+    (
+        COLOURED,
+        """
         rot red, schwarz black, weiß white, blau blue, grün green, braun brown, gelb yellow
-    """),
+    """,
+    ),
     (("device", "vehicle", "door", "furniture"), "kaputt broken, schmutzig dirty, schwer heavy schwerer heavier"),
     (("food", "drink"), "frisch fresh, kalt cold, lecker delicious, heiß hot"),
-    (("text", "book"), """
+    (
+        ("text", "book"),
+        """
         interessant interesting interessanter more_interesting, lang long länger longer, kurz short,
         langweilig boring, spannend exciting spannender more_exciting
-    """),
+    """,
+    ),
     (("vehicle", "transport", "animal"), "schnell fast schneller faster, langsam slow"),
     (("place",), "dunkel/dunkl dark, ruhig quiet ruhiger quieter, berühmt famous, sauber clean"),
 )
@@ -94,12 +109,11 @@ TIMES_TABLE = {
     "frequency": "oft = often, immer = always, manchmal = sometimes, nie = never, selten = rarely",
 }
 
-UNITS = "null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf".split()
+UNITS = ["null", "ein", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf", "zwölf"]
 TEENS = {16: "sechzehn", 17: "siebzehn"}
-TENS = "- zehn zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
-ENGLISH_UNITS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
-    seventeen eighteen nineteen""".split()
-ENGLISH_TENS = "- ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+TENS = ["-", "zehn", "zwanzig", "dreißig", "vierzig", "fünfzig", "sechzig", "siebzig", "achtzig", "neunzig"]
+ENGLISH_UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+ENGLISH_TENS = ["-", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
 
 def number_words(number: int) -> tuple[str, str]:

@@ -76,7 +76,9 @@ _UNITS = zipf((("Tagen", "days"), ("Wochen", "weeks"), ("Jahren", "years")))
 
 def noun(draw: Draw, kinds: tuple[str, ...]) -> Noun:
     compounds, simple = nouns_of(kinds, True), nouns_of(kinds, False)
-    share = min(COMPOUND_SHARE, 0.02 * len(compounds.items)) if compounds else 0.0  # a lonely compound is a rare noun
+    share = (
+        min(COMPOUND_SHARE, 0.02 * len(compounds.items) - 0.015) if compounds else 0.0
+    )  # a lonely compound is a rare noun
     if compounds and (not simple or draw.chance(share)):
         return draw.weighted(compounds)
     if simple is None:
@@ -185,4 +187,9 @@ def time(draw: Draw, tense: str) -> Adverbial:
     if draw.chance(0.1):
         german, english = number_words(2 + draw.pick(range(11)))
         return Adverbial(f"um {german} Uhr", f"at {english} o'clock", "point")
-    return draw.weighted(adverbials_of(draw.pick([name for name, tenses in TENSES.items() if tense in tenses])))
+    return draw.weighted(adverbials_of(draw.pick(_categories(tense))))
+
+
+@cache
+def _categories(tense: str) -> tuple[str, ...]:
+    return tuple(name for name, tenses in TENSES.items() if tense in tenses)

@@ -53,6 +53,7 @@ def english_plural(noun: str) -> str:
 ENGLISH_PLURALS = {
     "man": "men",
     "woman": "women",
+    "policeman": "policemen",
     "child": "children",
     "knife": "knives",
     "shelf": "shelves",

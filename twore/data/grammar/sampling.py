@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 from twore.data.grammar.adjectives import COLOURED
 from twore.data.grammar.choosing import (
@@ -20,12 +20,12 @@ from twore.data.grammar.choosing import (
     verbs_of,
 )
 from twore.data.grammar.clauses import Clause
-from twore.data.grammar.draw import Draw, weights
+from twore.data.grammar.draw import Draw, Weighted, weights
 from twore.data.grammar.phrases import Phrase, noun_phrase, prepositional
 from twore.data.grammar.verbs import BE, MODALS, Verb
 
 ALL_TENSES = ("pres", "perf", "fut", "mod", "modpast")
-TENSE_WEIGHTS = {"pres": 40.0, "perf": 28.0, "fut": 6.0, "mod": 18.0, "modpast": 8.0}
+TENSE_WEIGHTS = {"pres": 33.0, "perf": 30.0, "fut": 7.0, "mod": 21.0, "modpast": 9.0}
 MODAL_WEIGHTS = {"können": 5.0, "müssen": 5.0, "wollen": 5.0, "möchten": 3.0, "sollen": 2.0, "dürfen": 2.0}
 MODALS_OF = {  # those that the tense has a form of
     tense: weights((m, w) for m, w in MODAL_WEIGHTS.items() if MODALS[m][past])
@@ -34,16 +34,27 @@ MODALS_OF = {  # those that the tense has a form of
 FRAMES = weights((("t", 52.0), ("i", 14.0), ("dt", 9.0), ("d", 7.0), ("p", 7.0), ("dir", 8.0), ("loc", 4.0)))
 NEGATED = 0.14
 GERN = tuple(  # what people like to do
-    "lesen essen trinken kochen backen schreiben malen fotografieren tragen "
-    "schlafen arbeiten spielen einkaufen singen tanzen lachen schwimmen fernsehen".split()
+    ["lesen", "essen", "trinken", "kochen", "backen", "schreiben", "malen", "fotografieren", "tragen", "schlafen", "arbeiten", "spielen", "einkaufen", "singen", "tanzen", "lachen", "schwimmen", "fernsehen"]
 )
 DEGREES = weights(((("", ""), 60.0), (("sehr ", "very "), 25.0), (("zu ", "too "), 15.0)))
-QUALITY_KINDS = ("person", "thing", "place", "clothes", "food", "vehicle", "book", "animal", "device", "furniture", "door")
+QUALITY_KINDS = (
+    "person",
+    "thing",
+    "place",
+    "clothes",
+    "food",
+    "vehicle",
+    "book",
+    "animal",
+    "device",
+    "furniture",
+    "door",
+)
 
 
 def clause(
     draw: Draw,
-    tenses: Sequence[str] = ALL_TENSES,
+    tenses: tuple[str, ...] = ALL_TENSES,
     *,
     subject_: Phrase | None = None,
     verb: Verb | None = None,
@@ -61,7 +72,9 @@ def clause(
     return _with_adverbials(draw, _with_negation(draw, made), timed)
 
 
-def copula_clause(draw: Draw, tenses: Sequence[str], *, subject_: Phrase | None = None, other_than: str = "") -> Clause:
+def copula_clause(
+    draw: Draw, tenses: tuple[str, ...], *, subject_: Phrase | None = None, other_than: str = ""
+) -> Clause:
     """X is (very, too) old; `other_than` is an English adjective that was just said."""
     who = subject_ or subject(draw, QUALITY_KINDS, pronouns=0.15)
     choices = adjectives_of(who.kind)
@@ -77,7 +90,7 @@ def copula_clause(draw: Draw, tenses: Sequence[str], *, subject_: Phrase | None 
     return Clause(who, BE, _tense(draw, tenses, simple=True), tail=tail, negated=negated)
 
 
-def _verb(draw: Draw, tenses: Sequence[str], subject_: Phrase | None) -> Verb:
+def _verb(draw: Draw, tenses: tuple[str, ...], subject_: Phrase | None) -> Verb:
     simple = "pres" in tenses or "perf" in tenses
     while True:
         verb = draw.weighted(verbs_of(draw.weighted(FRAMES)))
@@ -85,8 +98,13 @@ def _verb(draw: Draw, tenses: Sequence[str], subject_: Phrase | None) -> Verb:
             return verb
 
 
-def _tense(draw: Draw, tenses: Sequence[str], *, simple: bool) -> str:
-    return draw.weighted(weights((t, TENSE_WEIGHTS[t]) for t in tenses if not simple or t in ("pres", "perf")))
+def _tense(draw: Draw, tenses: tuple[str, ...], *, simple: bool) -> str:
+    return draw.weighted(_tenses_of(tenses, simple))
+
+
+@cache
+def _tenses_of(tenses: tuple[str, ...], simple: bool) -> Weighted[str]:
+    return weights((t, TENSE_WEIGHTS[t]) for t in tenses if not simple or t in ("pres", "perf"))
 
 
 def _with_objects(draw: Draw, made: Clause) -> Clause:
@@ -128,14 +146,17 @@ def _with_adverbials(draw: Draw, made: Clause, timed: float) -> Clause:
     if verb.stative:
         return made
     plain = not made.negated and not made.subject.negative
-    activity = verb.frame == "i" or verb.frame == "t" and direct is not None and not (direct.definite or direct.negative)
+    activity = (
+        verb.frame == "i" or verb.frame == "t" and direct is not None and not (direct.definite or direct.negative)
+    )
     if tense == "pres" and verb.infinitive in GERN and activity and draw.chance(0.2):
         return replace(made, gern=True)
     some = direct is not None and direct.english_object.startswith("some ")  # not: never eats some bread
     if plain and not some and tense in ("pres", "perf") and draw.chance(0.08):
         return replace(made, frequency=draw.weighted(adverbials_of("frequency")))
     if draw.chance(timed):
-        made = replace(made, time=time(draw, tense))
+        when = time(draw, tense)
+        made = replace(made, time=when if plain or when.category != "habit" else None)  # not: not every day
     indoors = direct is not None and direct.kind == "place"  # not: tidies up the kitchen at the market
     if plain and not indoors and verb.frame in ("t", "i") and draw.chance(0.16):
         made = replace(made, place=place(draw))

@@ -10,7 +10,6 @@ from twore.data.grammar.choosing import (
     definite_phrase,
     noun,
     number,
-    phrase,
     place_phrase,
     subject,
     verbs_of,
@@ -167,7 +166,9 @@ def _there_is(draw: Draw) -> Pair:
     kinds, verb, finite, doing = draw.pick(BEING)
     word = noun(draw, (draw.pick(kinds),))
     plural = draw.chance(0.8)
-    what = noun_phrase(word, str(number(draw)) if plural else "ein", plural=plural, adjective=adjective(draw, word.kind))
+    what = noun_phrase(
+        word, str(number(draw)) if plural else "ein", plural=plural, adjective=adjective(draw, word.kind)
+    )
     if verb == "liegen":
         support = noun(draw, ("furniture",))
         where = noun_phrase(support, "der", adjective=adjective(draw, "furniture"))

@@ -118,7 +118,7 @@ TABLE = {
         ab|holen - abgeholt / pick picked picking up / person
         trinken - getrunken / drink drank drinking / drink
         zu|machen - zugemacht / close closed closing / door
-        finden - gefunden / find found finding / thing clothes book animal text
+        finden - gefunden / find found finding S / thing clothes book animal text
         brauchen - gebraucht / need needed needing S / thing clothes device vehicle furniture book
         ein|laden läd eingeladen / invite invited inviting / person
         an|machen - angemacht / turn turned turning on / device
