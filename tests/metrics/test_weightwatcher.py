@@ -1,7 +1,7 @@
-"""Spectral metrics equal those of WeightWatcher 0.7.7, the tool the report used; rand_distance for the same permutation.
+"""Spectral metrics equal WeightWatcher 0.7.7's, the tool the report used; rand_distance for the same permutation.
 
-Tolerances: eigenvalues 1e-6 of the largest; sizes, entropy and power laws 1e-6; sigma of the Marchenko-Pastur bulk 1e-3,
-since WeightWatcher stops its search there.
+Tolerances: eigenvalues 1e-6 of the largest; sizes, entropy and power laws 1e-6; sigma of the Marchenko-Pastur bulk
+1e-3, since WeightWatcher stops its search there.
 """
 
 import copy
@@ -72,7 +72,7 @@ def pruned():
 
 
 def marian():
-    """A small translation model with all kinds of layers of Transformer-base: embeddings, positions, 33 linear layers."""
+    """A small translation model with all layers of Transformer-base: embeddings, positions, 33 linear layers."""
     from transformers import MarianConfig, MarianMTModel
 
     torch.manual_seed(0)
@@ -125,6 +125,7 @@ def test_engines_agree(name, models):
     theirs = spectral_metrics(model, permutations=5, fits=fits, engine="weightwatcher")
     a, b = (result.layers.set_index("name") for result in (ours, theirs))
     assert list(a.index) == list(b.index) and a["counted"].equals(b["counted"])
+    a, b = a[a["counted"]], b[b["counted"]]  # of fewer than 8 eigenvalues its sigma is negative
     for metric in [*SIZES, *(f"powerlaw_{part}" for part in LAWS), "log_alpha_norm", "alpha_weighted", "matrix_rank"]:
         np.testing.assert_allclose(a[metric], b[metric], rtol=1e-6, atol=1e-9, err_msg=metric)
         if not b[metric].isna().any():

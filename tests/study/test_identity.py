@@ -22,7 +22,7 @@ def test_golden_keys():
 
 
 # trajectory, checkpoint, cell, pairs
-GOLDEN = ["c8ba0b75da11c50f867b", "dcaa0a510a46e7f0206c", "034916c2e77948160fa3", "8ab8b7494fd836290b27"]
+GOLDEN = ["c8ba0b75da11c50f867b", "5096a9be180b5dd1fc2a", "034916c2e77948160fa3", "8ab8b7494fd836290b27"]
 
 
 def test_equal_values_one_key_whatever_their_spelling():

@@ -58,6 +58,7 @@ def contained() -> Iterator[Any]:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             if not handlers:  # else the handler that its import adds would write to the stream dropped here
                 loggers[0].addHandler(logging.NullHandler())
+            logging.getLogger("weightwatcher").setLevel(logging.CRITICAL)  # it warns while it is imported
             try:
                 import weightwatcher
             except ImportError as error:
@@ -144,7 +145,7 @@ def _module(name: str, weight: Tensor) -> nn.Module:
     module: nn.Module = nn.Linear(1, 1, bias=False, device="meta")
     if dense.ndim > 2:
         module = nn.Conv2d(1, 1, 1, bias=False, device="meta")
-        dense = dense.flatten(3)[..., None] if dense.ndim != 4 else dense  # the offsets in one row: the same slices
+        dense = dense[..., None] if dense.ndim == 3 else dense.flatten(3)  # other axes, the same slices
         if sum(dense.shape[:2]) < sum(dense.shape[2:]):
             raise ValueError(
                 f"the weight {name} has more kernel offsets than channels, and WeightWatcher would take the one for "

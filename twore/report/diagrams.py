@@ -98,7 +98,7 @@ def scaling_diagrams(
             if not as_is:
                 hatch_late_loss(ax, panels[row.settings[j]], grid)
             mark_optima(ax, panels[row.settings[j]], grid, centred=True)
-            ax.set_title(f"{row.label}: {text_of(row.values[j])}", fontsize=9.5)
+            ax.set_title(f"{row.short}: {text_of(row.values[j])}", fontsize=9.5)
             ax.set_xlabel(EPOCH_AXIS if i == len(rows) - 1 else "")
             ax.set_ylabel("prune ratio" if j == 0 else "")
     label = score_label if as_is else _below(score_label)

@@ -18,6 +18,7 @@ from twore.analysis import setting_columns
 from twore.analysis.settings import table_file
 
 FIRST_AXES = ("depth", "layers", "data_percent")  # the report's two rows, in its order
+MOST_BRACKET = 12  # characters of a bracket that still fits over a panel
 FALLING = ("depth", "layers", "width", "d_model")  # large model first, so that Regime II grows from left to right, as in figure 4
 AXIS_LABELS = {
     "depth": "model depth (layers)",
@@ -57,6 +58,12 @@ class ScalingRow:
     label: str
     values: list[Any]
     settings: list[str]
+
+    @property
+    def short(self) -> str:
+        """The label where there is little room: without what is in brackets, but for a unit."""
+        bracket = self.label.partition(" (")[2]
+        return self.label if len(bracket) < MOST_BRACKET else self.label.partition(" (")[0]
 
 
 def read_tables(folder: Path) -> RunTables:

@@ -19,6 +19,7 @@ from twore.study.identity import key_of
 from twore.tasks.base import Task
 from twore.training import REPORT_DENSE, REPORT_FINETUNE, Numerics, Training
 
+MEASURED = 2  # raise it when more, or other things, are measured of a checkpoint: old records are then made again
 COMMON = ("task", "name", "settings", "data_fingerprint", "keep_weights")  # the same in all settings of a study
 AXES = ("checkpoints", "extra_checkpoints", "ratios", "dense_seeds", "finetune_seeds")  # have columns of their own
 
@@ -147,7 +148,15 @@ class Trajectory:
 
     def checkpoint_key(self, epoch: int) -> str:
         """Identity of a checkpoint's metrics."""
-        return key_of("checkpoint", {"trajectory": self.key, "epoch": epoch, "permutations": self.study.permutations})
+        before = [e for e in self.epochs if e < epoch]  # distance_from_previous is to the last of them
+        value = {
+            "trajectory": self.key,
+            "epoch": epoch,
+            "before": before[-1] if before else -1,
+            "permutations": self.study.permutations,
+            "measured": MEASURED,
+        }
+        return key_of("checkpoint", value)
 
     def groups(self) -> Iterator[Group]:
         """Every (epoch, ratio) of this trajectory."""

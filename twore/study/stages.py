@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from twore.files import CorruptFileError, read_about, write_record
-from twore.metrics import PairAccumulator, spectral_distances
+from twore.metrics import PairAccumulator
 from twore.pruning import audit_masks, recalibrate_batchnorm, save_masks
 from twore.seeds import derive_seed, seed_everything
 from twore.study.claims import Claims
@@ -29,6 +29,7 @@ from twore.study.context import Context, data_of, provenance
 from twore.study.probes import probe, probed
 from twore.study.specs import Group, Trajectory
 from twore.study.store import Store, set_aside
+from twore.study.weight_metrics import weight_metrics
 from twore.tasks.base import TaskData
 from twore.training import DivergedError, Epoch, Numerics, Pruner, Run, make_average, train
 from twore.training.state import load_weights, save_weights
@@ -45,8 +46,7 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
         return
     started, study, key = time.monotonic(), trajectory.study, trajectory.key
     data = data_of(context, study)
-    seed_everything(derive_seed("init", trajectory.seed))
-    model = study.task.build().to(context.device)
+    model = initial_model(trajectory).to(context.device)
     write_record(store.data_record(key), data.describe())
     state = store.run_state(key)
     words = f"dense {trajectory.setting} seed={trajectory.seed}"
@@ -74,6 +74,12 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
     state.unlink(missing_ok=True)
 
 
+def initial_model(trajectory: Trajectory) -> nn.Module:
+    """The model before training, on the CPU."""
+    seed_everything(derive_seed("init", trajectory.seed))
+    return trajectory.study.task.build()
+
+
 def dense_run_done(store: Store, trajectory: Trajectory) -> bool:
     """Whether the dense run's record and all its asked checkpoints exist."""
     record = store.get("trajectories", trajectory.key)
@@ -81,21 +87,17 @@ def dense_run_done(store: Store, trajectory: Trajectory) -> bool:
 
 
 def checkpoint_metrics(context: Context, trajectory: Trajectory, epoch: int) -> None:
-    """Measure one checkpoint: random_distance and random_divergence, with the same permutations for every epoch."""
+    """Measure one checkpoint's weights, with the same permutations for every epoch."""
     store, key = Store(context.out), trajectory.checkpoint_key(epoch)
     if store.get("checkpoints", key) is not None:
         return
     started = time.monotonic()
-    model = load_checkpoint(context, trajectory, epoch)
-    names = ("random_distance", "random_divergence")
-    try:
-        spectral = spectral_distances(model, permutations=trajectory.study.permutations)
-        record: dict[str, Any] = {}
-        for name, result in zip(names, (spectral.distance, spectral.divergence)):
-            record |= {name: result.value, f"{name}_stderr": result.stderr, f"{name}_noise": result.noise_floor}
-    except ValueError as error:  # a model without a layer to measure is no reason not to prune it
-        log.warning("%s epoch %d: no random_distance: %s", trajectory.setting, epoch, error)
-        record = {f"{name}{part}": math.nan for name in names for part in ("", "_stderr", "_noise")}
+    model, before = load_checkpoint(context, trajectory, epoch), [e for e in trajectory.epochs if e < epoch]
+    previous = load_checkpoint(context, trajectory, before[-1]) if before else None
+    record = weight_metrics(
+        model, initial_model(trajectory).to(context.device), previous, permutations=trajectory.study.permutations,
+        name=f"{trajectory.setting} seed={trajectory.seed} epoch={epoch}",
+    )  # fmt: skip
     store.put("checkpoints", key, record | {"provenance": provenance(context, started)})
 
 

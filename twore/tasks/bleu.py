@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-# A word (with its hyphens), a clitic as spaCy and the Treebank split them off, or one other sign.
+# A word, a clitic as spaCy and the Penn Treebank split them off (do n't, it 's), or one other sign (hyphens too).
 CLITIC = r"(?:'(?:s|m|d|re|ve|ll))(?!\w)"
 LEGACY_TOKEN = re.compile(rf"\w+?(?=n't(?!\w))|n't(?!\w)|{CLITIC}|\w+|[^\w\s]", re.IGNORECASE)
 

@@ -112,7 +112,8 @@ TIMES_TABLE = {
 UNITS = ["null", "ein", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf", "zwölf"]
 TEENS = {16: "sechzehn", 17: "siebzehn"}
 TENS = ["-", "zehn", "zwanzig", "dreißig", "vierzig", "fünfzig", "sechzig", "siebzig", "achtzig", "neunzig"]
-ENGLISH_UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+ENGLISH_UNITS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+    seventeen eighteen nineteen""".split()  # noqa: SIM905
 ENGLISH_TENS = ["-", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
 
@@ -150,10 +151,12 @@ def _adjectives() -> list[Adjective]:
 
 
 def _adverbials() -> dict[str, list[Adverbial]]:
-    return {
-        category: [Adverbial(*(side.strip() for side in row.split("=")), category) for row in table.split(",")]
-        for category, table in TIMES_TABLE.items()
-    }
+    adverbials: dict[str, list[Adverbial]] = {}
+    for category, table in TIMES_TABLE.items():
+        for row in table.split(","):
+            german, english = row.split("=")
+            adverbials.setdefault(category, []).append(Adverbial(german.strip(), english.strip(), category))
+    return adverbials
 
 
 ADJECTIVES = _adjectives()

@@ -1,9 +1,9 @@
 """One clause and its two word orders: German verb-second, verb-first and verb-final; English subject-verb-object.
 
-German middle field (our simplification of Duden's tendencies): subject, pronouns, time, frequency, (nicht) gern, dative,
-definite accusative, place, indefinite accusative, nicht, object with a preposition or direction or predicate; then the
-infinitive, participle or separable prefix; in a subordinate clause the finite verb last. A relative clause of the object
-comes after all of it.
+German middle field (our simplification of the usual tendencies): subject, pronouns, time, frequency, (nicht) gern,
+dative, definite accusative, place, indefinite accusative, nicht, object with a preposition or direction or predicate;
+then the infinitive, participle or separable prefix; in a subordinate clause the finite verb last. A relative clause of
+the object comes after all of it.
 """
 
 from __future__ import annotations

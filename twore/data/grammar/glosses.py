@@ -1,7 +1,7 @@
 """A dictionary from German forms to English, and the word-for-word translation that it gives.
 
 It is what a translator without grammar could do at best: each form becomes the lexicon's counterpart that stands most
-often beside it in given sentence pairs. A test holds it against the corpus: whoever scores more has learnt some grammar.
+often beside it in given sentence pairs. A test holds it against the corpus: whoever scores more has learnt grammar.
 """
 
 from __future__ import annotations
@@ -22,23 +22,27 @@ Entry = tuple[Sequence[str], Sequence[str]]  # German forms, what each can mean
 FUNCTION_WORDS = """
     der die das den dem = the|who|that|whom; ein eine einen einem einer = a|an
     kein keine keinen keinem keiner = no|not a|any|a; dieser dieses diesen diesem diese = this|these
-    jeder jede jedes jeden jedem = every; mein meine meinen meinem meiner = my; unser unsere unseren unserem unserer = our
+    jeder jede jedes jeden jedem = every; mein meine meinen meinem meiner = my
+    unser unsere unseren unserem unserer = our
     sein seine seinen seinem seiner = his; dein deine deinen deinem deiner = your; viele vielen = many
     einige einigen = some; etwas = some; ich = I; er = he|it; sie = she|they|her|it; es = it; wir = we; du = you
     ihr = you|her; mich mir = me; dich dir = you; ihn ihm = him; uns = us; euch = you; ihnen = them; denen = whom
     nicht = not|does not|did not; und = and; aber = but; denn = because; dass = that; weil = because; ob = whether
     wenn = if; als = when|than; obwohl = although; während = while; sobald = as soon as; bevor = before; bis = until
-    um = at|to|-; zu = to|too|-; gern = likes to|like to; in = in|to|into|at; im = in the|in|at the; ins = into the|to the
+    um = at|to|-; zu = to|too|-; gern = likes to|like to; in = in|to|into|at; im = in the|in|at the
+    ins = into the|to the
     an = of|on|-; am = at the|on|on the; auf = on|for|to|at|-; zum zur = to the; nach = home|to|after; mit = with|by|to
     von = of; vom = of the; vor = ago|in front of|before; hinter = behind; unter = under; neben = next to; für = for
     über = at; hause = home|at home; wer wen wem = who; was = what; wann = when; wo = where; warum = why; sehr = very
     uhr = o'clock|clock; euro = euros; jahre jahren = years; tagen = days; wochen = weeks; tag = day; woche = week
     jahr = year; abend = evening; morgen = tomorrow|morning; früh = morning; gestern = yesterday; heute = today
-    letzte letztes letzten = last; nächste nächstes = next; bald = soon; jetzt = now; moment = moment; wochenende = weekend
+    letzte letztes letzten = last; nächste nächstes = next; bald = soon; jetzt = now; moment = moment
+    wochenende = weekend
     sommer = summer; winter = winter; montag = Monday; samstag = Saturday; sonntag = Sunday; mittwoch = Wednesday
     freitag = Friday; essen = meal|eat; frühstück = breakfast; arbeit = work; oft = often; immer = always
     manchmal = sometimes; nie = never; selten = rarely; wichtig = important; schwer = hard|heavy; leicht = easy
-    habe hast hat haben habt = -; war = was; warst waren wart = were; bin = am|-; bist = are|-; ist = is|-; sind seid = are|-
+    habe hast hat haben habt = -; war = was; warst waren wart = were; bin = am|-; bist = are|-
+    ist = is|-; sind seid = are|-
     hatte hattest hatten hattet = had; werde wirst wird werden werdet = will
     mit ein ab aus weg vor zurück fern = -; liegt liegen = are|is
 """

@@ -57,7 +57,6 @@ ENGLISH_PLURALS = {
     "child": "children",
     "knife": "knives",
     "shelf": "shelves",
-    "wife": "wives",
     "mouse": "mice",
     "sheep": "sheep",
     "fish": "fish",
@@ -157,7 +156,7 @@ LEXICALISED = {  # compounds that English says its own way
     "Kinderarzt": "paediatrician",
     "Stadtkarte": "city map",
 }
-COMPOUND_HEADS = "Schirm m Schirme umbrella"  # heads of no other use
+COMPOUND_HEAD = "Schirm m Schirme umbrella"  # a head of no other use
 
 # German gender plural English, where: preposition and English, whither: preposition and English.
 PLACES = """
@@ -197,7 +196,8 @@ def _noun(german: str, gender: str, plural: str, english: str, kind: str) -> Nou
 
 def _compounds(simple: list[Noun]) -> list[Noun]:
     heads = {noun.german: noun for noun in simple}
-    heads |= {row.split()[0]: _noun(*row.split(), "thing") for row in COMPOUND_HEADS.split(",")}
+    german, gender, plural, english = COMPOUND_HEAD.split()
+    heads[german] = _noun(german, gender, plural, english, "thing")
     compounds = []
     for entry in COMPOUNDS.replace("\n", ";").split(";"):
         if not entry.strip():

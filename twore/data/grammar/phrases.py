@@ -6,7 +6,7 @@ without an article). Cases: nom, acc, dat; genders: m, f, n, and p for the plura
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from twore.data.grammar.adjectives import Adjective, number_words
@@ -101,8 +101,8 @@ def noun_phrase(noun: Noun, determiner: str, *, plural: bool = False, adjective:
         words.append(noun.form(case, plural))
         forms.append(" ".join(word for word in words if word))
     core = f"{adjective.english} " if adjective else ""
-    spouse = SPOUSES.get(noun.german) if determiner in POSSESSIVES else None
-    core += replace(noun, english=spouse).english_form(plural) if spouse else noun.english_form(plural)
+    spouse = SPOUSES.get(noun.german) if determiner in ("mein", "dein", "sein") and not plural else None
+    core += spouse or noun.english_form(plural)
     single = not plural and not noun.mass
     return Phrase(
         (forms[0], forms[1], forms[2]),

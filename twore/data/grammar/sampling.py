@@ -33,8 +33,9 @@ MODALS_OF = {  # those that the tense has a form of
 }
 FRAMES = weights((("t", 52.0), ("i", 14.0), ("dt", 9.0), ("d", 7.0), ("p", 7.0), ("dir", 8.0), ("loc", 4.0)))
 NEGATED = 0.14
-GERN = tuple(  # what people like to do
-    ["lesen", "essen", "trinken", "kochen", "backen", "schreiben", "malen", "fotografieren", "tragen", "schlafen", "arbeiten", "spielen", "einkaufen", "singen", "tanzen", "lachen", "schwimmen", "fernsehen"]
+GERN = frozenset(  # what people like to do; only asked for members
+    """lesen essen trinken kochen backen schreiben malen fotografieren tragen
+    schlafen arbeiten spielen einkaufen singen tanzen lachen schwimmen fernsehen""".split()  # noqa: SIM905
 )
 DEGREES = weights(((("", ""), 60.0), (("sehr ", "very "), 25.0), (("zu ", "too "), 15.0)))
 QUALITY_KINDS = (
@@ -84,7 +85,8 @@ def copula_clause(
         quality = draw.weighted(choices)
         if quality.english not in f"{who.english} {who.relative_english} {other_than}":  # not: the old man is old
             break
-    degree = ("", "") if quality.kinds == COLOURED else draw.weighted(DEGREES)
+    absolute = quality.kinds == COLOURED or quality.english == "broken"  # not: too green, very broken
+    degree = ("", "") if absolute else draw.weighted(DEGREES)
     negated = not who.negative and not who.english.startswith("every ") and draw.chance(NEGATED)
     tail = degree[0] + quality.german, degree[1] + quality.english
     return Clause(who, BE, _tense(draw, tenses, simple=True), tail=tail, negated=negated)

@@ -33,9 +33,10 @@ WORDS = (4, 16)  # fewest and most words a side
 def sentence(draw: Draw) -> Pair:
     """One (German, English) sentence of 4 to 16 words each, with its capital and its final mark."""
     while True:
-        pair = draw.weighted(CONSTRUCTIONS)(draw)
+        german_text, english_text = draw.weighted(CONSTRUCTIONS)(draw)
+        pair = _finish(german_text), _finish(english_text)
         if all(WORDS[0] <= len(text.split()) <= WORDS[1] for text in pair):
-            return _finish(pair[0]), _finish(pair[1])
+            return pair
 
 
 def main_clause(draw: Draw) -> Pair:
@@ -85,7 +86,7 @@ def condition(draw: Draw) -> Pair:
     """if, as soon as, before, until: the present in the clause, will in the main clause."""
     opener = draw.weighted(CONDITIONS)
     inner = _eventful(draw, ("pres", "mod") if opener[0] == "wenn" else ("pres",), negation=opener[0] == "wenn")
-    outer = _eventful(draw, NOW, negation=True)
+    outer = _eventful(draw, NOW, negation=True, verb=draw.pick(LASTING) if opener[0] == "bis" else None)
     return _combine(draw, outer, inner, opener, aspects=("will", "simple"), outer_first=opener[0] == "bis")
 
 
@@ -158,6 +159,11 @@ PAST_REPORTS = weights(
 )
 TRY = replace(_reporter("versuchen", "versucht", "try", "tried"), ing="trying", stative=False)
 VERB = {verb.infinitive: verb for verb in VERBS["t"]}
+LASTING = tuple(  # what one does until something happens
+    verb
+    for verb in (*VERBS["i"], *VERBS["loc"], *VERBS["p"])
+    if verb.infinitive in ("warten", "schlafen", "arbeiten", "spielen", "singen", "tanzen", "bleiben", "sitzen")
+)
 REASONS = weights(((("weil", "because"), 6), (("obwohl", "although"), 2), (("während", "while"), 2)))
 PAST_REASONS = weights(((("weil", "because"), 5), (("als", "when"), 4), (("obwohl", "although"), 2)))
 CONDITIONS = weights(
@@ -190,10 +196,10 @@ def _clear(subject_: Phrase, object_: Phrase, case: str) -> bool:
     return subject_.pronoun and subject_.case("nom") in ("ich", "du", "er", "wir", "ihr")
 
 
-def _eventful(draw: Draw, tenses: tuple[str, ...], *, negation: bool) -> Clause:
+def _eventful(draw: Draw, tenses: tuple[str, ...], *, negation: bool, verb: Verb | None = None) -> Clause:
     """A clause without adverbs of time or frequency, of a verb that is not a state."""
     while True:
-        made = clause(draw, tenses, timed=0.0)
+        made = clause(draw, tenses, verb=verb, timed=0.0)
         denied = made.negated or made.subject.negative
         if not (made.gern or made.frequency or made.verb.stative or denied and not negation):
             return made

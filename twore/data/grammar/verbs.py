@@ -1,7 +1,7 @@
 """Verbs: German and English forms, the frame they stand in, and the nouns that make sense beside them.
 
-Frames: i no object · t accusative object · d dative object (help, thank) · dt dative and accusative (give) · p object with
-a preposition (wait for) · dir a place to go to · loc a place to be at. Order within a frame is rank, as for nouns.
+Frames: i no object · t accusative object · d dative object (help, thank) · dt dative and accusative (give) · p object
+with a preposition (wait for) · dir a place to go to · loc a place to be at. Order within a frame is rank, as for nouns.
 """
 
 from __future__ import annotations
