@@ -12,9 +12,9 @@ Compared, on the same weights (those of a fresh model; speed does not depend on 
 - weightwatcher, fits its power-law fits alone, of spectra that are there already.
 - power laws          fit_power_laws of the same spectra. Target.
 
-Fair: every timing is a fresh process, held to one thread in torch, BLAS and OpenMP alike; imports, the model and a first
-call on a small matrix are not counted; all cases of a round run one after the other (the order turns each round), a
-ratio is taken within its round. WeightWatcher's prints and logs are dropped, not written. Numbers of a busy machine
+Fair: every timing is a fresh process, held to one thread in torch, BLAS and OpenMP alike; imports, the model and a
+first call on a small matrix are not counted; all cases of a round run one after the other (the order turns each round),
+a ratio is taken within its round. WeightWatcher's prints and logs are dropped, not written. Numbers of a busy machine
 mean nothing: what other processes used is measured, and said when it was too much.
 """
 

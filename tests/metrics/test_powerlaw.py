@@ -195,6 +195,25 @@ def test_random_weights_are_all_bulk_and_a_planted_direction_is_a_spike(rows, co
     assert marked.spikes >= 1 and marked.softrank < 0.1
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_no_sigma_is_nearer_than_the_one_found(seed):
+    rows, columns = ((40, 20), (20, 10), (100, 30))[seed % 3]
+    draw = np.random.default_rng(seed)
+    x = np.linalg.svd(draw.standard_t(3, (rows, columns)), compute_uv=False) ** 2
+    grid, density = marchenko_pastur._density(x / x.mean())
+    found = fit_bulk(x, rows, columns).sigma
+    tried = np.append(np.linspace(0.5 * found, 1.5 * found, 2001), found)
+    distances = marchenko_pastur._distances(grid, density, rows / columns, tried)
+    assert distances[-1] <= distances.min() + 1e-3 * abs(distances.min())
+
+
+def test_the_density_is_a_sum_of_triangles():
+    values = np.array([0.05, 0.3, 0.32, 1.0])
+    x, density = marchenko_pastur._density(values)
+    for point, height in list(zip(x, density, strict=True))[::17]:
+        assert height == pytest.approx(np.maximum(1 - np.abs(point - values) / 0.1, 0).sum() / 0.4, abs=1e-12)
+
+
 def test_examples_run():
     assert doctest.testmod(powerlaw).failed == 0
     assert doctest.testmod(truncated).failed == 0

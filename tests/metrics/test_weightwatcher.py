@@ -1,7 +1,7 @@
 """Spectral metrics equal WeightWatcher 0.7.7's, the tool the report used; rand_distance for the same permutation.
 
 Tolerances: eigenvalues 1e-6 of the largest; sizes, entropy and power laws 1e-6; sigma of the Marchenko-Pastur bulk
-1e-3, since WeightWatcher stops its search there.
+1e-3, since WeightWatcher stops its search there (and, in small matrices, sometimes in a lesser minimum).
 """
 
 import copy

@@ -19,7 +19,12 @@ POINTS = 1000  # where the density is taken, from 0 to MARGIN beyond the largest
 MARGIN = 0.5
 FLOOR = 0.01  # density under which a point does not count
 GRID = (0.05, 2.0, 0.01)  # sigmas tried: from, to, step, in units of the sigma that puts lambda_plus at lambda_max
-ZOOMS, ZOOM_POINTS = 3, 41  # then around the best, each time 20 times finer; our choice
+ZOOMS = (
+    (5, 201),
+    (1, 41),
+    (1, 41),
+)  # then so many steps to both sides of the best, so many points; our choice: the sum
+# of squares has several minima for small matrices, and WeightWatcher's simplex search sometimes ends in a lesser one
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,8 @@ def _nearest_law(x: np.ndarray, density: np.ndarray, q: float, unit: float) -> f
     best = int(distance.argmin())
     if not math.isfinite(distance[best]):
         return math.nan
-    for _ in range(ZOOMS):
-        sigmas = np.linspace(sigmas[best] - step, sigmas[best] + step, ZOOM_POINTS)
+    for reach, points in ZOOMS:
+        sigmas = np.linspace(sigmas[best] - reach * step, sigmas[best] + reach * step, points)
         step = float(sigmas[1] - sigmas[0])
         best = int(_distances(x, density, q, sigmas).argmin())
     return float(sigmas[best])
