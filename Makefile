@@ -27,7 +27,7 @@ $(VENV)/demo.stamp: setup.cfg pyproject.toml | $(BIN)/uv
 	touch $@
 
 $(VENV)/test.stamp: setup.cfg pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev,track]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[dev,track]'
 	touch $@ $(VENV)/demo.stamp
 
 $(BIN)/uv:

@@ -45,8 +45,10 @@ def write_run(
         setting = {"setting": label, "dataset": "digits", "depth": depth, "data_percent": percent}
         for dense in range(dense_seeds):
             _add_rows(tables, setting, dense, dense_seeds, finetune_seeds, later, two_regimes)
-    written = {"results": True, "checkpoints": checkpoints, "pairs": pairs and finetune_seeds > 1, "curves": curves}
-    written["samples"] = translation
+    written = {
+        "results": True, "checkpoints": checkpoints, "pairs": pairs and finetune_seeds > 1, "curves": curves,
+        "samples": translation,
+    }  # fmt: skip
     for name, rows in tables.items():
         if written[name]:
             pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
@@ -88,7 +90,8 @@ def _add_rows(
                 jitter = 0.2 * (seed - (finetune_seeds - 1) / 2) * (1 if epoch % 8 else -1)
                 tables["results"].append({
                     **run, "epoch": epoch, "ratio": ratio, "density": 1 - ratio, "finetune_seed": seed,
-                    "valid_score": None, "score": mean + jitter, "loss": 4 - (mean + jitter) / 100, "train_loss": 0.3, "revived": 0,
+                    "valid_score": None, "score": mean + jitter, "loss": 4 - (mean + jitter) / 100,
+                    "train_loss": 0.3, "revived": 0,
                     "key": f"k{run}-{epoch}-{ratio}-{seed}", "seconds": 2.0, **by,
                 })  # fmt: skip
             js = 0.001 + 0.004 * ratio + (0.05 * ratio if ratio in PEAKS else 0.0)  # jumps between 0.8 and 0.9
@@ -110,7 +113,8 @@ def _add_rows(
             said = f"{'dense' if ratio is None else ratio} says at {epoch}"
             tables["samples"].append({
                 **run, "epoch": epoch, "ratio": ratio, "finetune_seed": None if ratio is None else 0, "sample": 0,
-                "input": "Guten Tag <b>.", "reference": "Good day.", "output": said, "key": "s",
+                "input": "Guten Tag <b>.", "reference": "Good day.",
+                "output": said, "key": "s",
             })  # fmt: skip
     for epoch in range(1, 41):
         done = epoch / 40

@@ -196,8 +196,9 @@ def test_translation_is_drawn_by_its_loss_too(one_setting):
     """In the synthetic run 100 x loss is 400 - score, so the loss has the boundary and the gains of the score."""
     assert (one_setting / "figures" / "figure-3b-loss-regimes.png").exists()
     text = " ".join((one_setting / "report.html").read_text(encoding="utf-8").split())
-    of_score, of_loss = (text.split(f'id="figure-{key}"')[1].split("</figure>")[0] for key in ("3b-regimes", "3b-loss-regimes"))
-    readings = [part.split('<ul class="reading">')[1] for part in (of_score, of_loss)]
+    keys = ("3b-regimes", "3b-loss-regimes")
+    figures = [text.split(f'id="figure-{key}"')[1].split("</figure>")[0] for key in keys]
+    readings = [figure.split('<ul class="reading">')[1] for figure in figures]
     assert readings[0] == readings[1]
 
 

@@ -37,7 +37,8 @@ def test_every_training_field_counts(name):
     base = Training(epochs=200)
     value = getattr(base, name)
     other = {
-        "optimizer": "adamw", "schedule": "constant", "betas": (0.5, 0.9), "drops": (1,), "clip": 1.0, "ema": 1.0, "clock": "continue",
+        "optimizer": "adamw", "schedule": "constant", "betas": (0.5, 0.9), "drops": (1,), "clip": 1.0, "ema": 1.0,
+        "clock": "continue",
     }.get(name) or (value / 2 if isinstance(value, float) else value + 1)  # fmt: skip
     assert key_of("x", base) != key_of("x", replace(base, **{name: other}))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import pandas as pd
-
 from toy import CPU, ToyData, ToyTask
+
 from twore.study import Study, run_study, stages
 from twore.training import Training
 

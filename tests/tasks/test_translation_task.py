@@ -70,9 +70,7 @@ def test_loss_is_transformers_label_smoother(data, model):
     total, count = data.loss(model, batch)
     labels = torch.full(batch.target.shape, -100)
     labels.view(-1)[batch.where] = batch.wanted
-    output = model(
-        input_ids=batch.source, attention_mask=(batch.source != PAD).long(), decoder_input_ids=batch.target
-    )
+    output = model(input_ids=batch.source, attention_mask=(batch.source != PAD).long(), decoder_input_ids=batch.target)
     theirs = LabelSmoother(epsilon=0.1)(output, labels)  # a mean over the target tokens
     assert count == len(batch.wanted)
     assert float(total) / count == pytest.approx(float(theirs), rel=1e-6)

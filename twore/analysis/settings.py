@@ -136,7 +136,7 @@ def complete_ratios(setting: SettingTables) -> SettingTables | None:
 
 
 def table_file(folder: Path, name: str) -> Path | None:
-    """Where a run folder has a table: NAME.csv, or NAME.csv.gz in a folder that was packed to be kept; None if empty."""
+    """Where a run folder has a table: NAME.csv, or NAME.csv.gz in a folder packed to be kept; None if empty."""
     for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
         if path.exists() and path.stat().st_size > 1:
             return path

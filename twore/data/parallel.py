@@ -98,8 +98,11 @@ def _generated(source: str, target: str) -> Corpus:
 
     if {source, target} != {"de", "en"}:
         raise DataError(f"the generated corpus is in 'de' and 'en': got {source!r} and {target!r}")
-    sides = slice(None) if source == "de" else slice(None, None, -1)
-    sets = {name: Pairs.of(pair[sides] for pair in pairs) for name, pairs in generated_corpus().items()}
+    swap = source == "en"
+    sets = {
+        name: Pairs.of((english, german) if swap else (german, english) for german, english in pairs)
+        for name, pairs in generated_corpus().items()
+    }
     return Corpus(sets, "the generated corpus", GENERATED_FINGERPRINT, 0, ())
 
 

@@ -99,7 +99,8 @@ def teacher_forced(model: MarianMTModel, source: Tensor, target: Tensor, *, kept
     """Logits of each next target token given the true ones before it: the forward pass of training.
 
     source: int64 (B, S), padded with PAD at the end. target: int64 (B, T), from BOS on, padded likewise.
-    kept: bool (B, T), positions whose logits are wanted, N in all. -> (B, T, V), or (N, V) in row order.
+    kept: positions whose logits are wanted, N in all: bool (B, T), or int64 (N,) into the flattened positions, which
+        no device has to be waited for. -> (B, T, V), or (N, V).
 
     The same numbers as `model(...).logits`, with no cache, masks that are not read back from the device, and, with
     `kept`, no prediction at padding: at V 32,000 the prediction layer is the dearest one.
@@ -110,7 +111,8 @@ def teacher_forced(model: MarianMTModel, source: Tensor, target: Tensor, *, kept
         decoder_input_ids=target,
         use_cache=False,
     ).last_hidden_state  # (B, T, d)
-    hidden = hidden if kept is None else hidden[kept]
+    if kept is not None:
+        hidden = hidden[kept] if kept.dtype == torch.bool else hidden.flatten(0, 1)[kept]
     return model.lm_head(hidden) + model.final_logits_bias
 
 

@@ -19,7 +19,12 @@ from twore.analysis.settings import table_file
 
 FIRST_AXES = ("depth", "layers", "data_percent")  # the report's two rows, in its order
 MOST_BRACKET = 12  # characters of a bracket that still fits over a panel
-FALLING = ("depth", "layers", "width", "d_model")  # large model first, so that Regime II grows from left to right, as in figure 4
+FALLING = (
+    "depth",
+    "layers",
+    "width",
+    "d_model",
+)  # large model first, so that Regime II grows from left to right, as in figure 4
 AXIS_LABELS = {
     "depth": "model depth (layers)",
     "layers": "model depth (layers of the encoder, and of the decoder)",
@@ -72,10 +77,12 @@ def read_tables(folder: Path) -> RunTables:
         raise FileNotFoundError(f"no results.csv in {folder}: run the study with this folder as --out first")
     results = _read(table_file(folder, "results"))
     if results is None or results.empty:
-        raise ValueError(f"results.csv in {folder} has no rows yet: let the study finish a few cells, then report again")
+        raise ValueError(f"results.csv in {folder} has no rows yet: let the study finish a few cells first")
     study_file = folder / "study.yaml"
     study = yaml.safe_load(study_file.read_text(encoding="utf-8")) if study_file.exists() else {}
-    optional = {name: _read(table_file(folder, name)) for name in ("checkpoints", "pairs", "curves", "failures", "samples")}
+    optional = {
+        name: _read(table_file(folder, name)) for name in ("checkpoints", "pairs", "curves", "failures", "samples")
+    }
     return RunTables(study=study or {}, results=results, **optional)
 
 

@@ -165,9 +165,7 @@ def _samples(study: Study, store: Store) -> Iterator[dict[str, Any]]:
                 yield from _each_sample(place | {"finetune_seed": seed}, asked, record.get(SAMPLES, ()))
 
 
-def _each_sample(
-    place: dict[str, Any], asked: list[dict[str, str]], said: Iterable[str]
-) -> Iterator[dict[str, Any]]:
+def _each_sample(place: dict[str, Any], asked: list[dict[str, str]], said: Iterable[str]) -> Iterator[dict[str, Any]]:
     for number, (sample, output) in enumerate(zip(asked, said)):
         yield place | {"sample": number, **sample, "output": output}
 

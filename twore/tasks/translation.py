@@ -23,7 +23,7 @@ from twore.data.token_batches import evaluation_batches, padded, token_batches
 from twore.data.vocabulary import BOS, PAD
 from twore.models import transformer_base
 from twore.models.decoding import beam_search, greedy
-from twore.models.transformer import NORMS
+from twore.models.transformer import NORMS, teacher_forced
 from twore.tasks.bleu import translation_scores
 
 EVAL_TOKENS = 4_000  # padded source tokens a batch in evaluation; fixed, since rounding depends on it
@@ -205,9 +205,9 @@ class TranslationData:
     def loss(self, model: nn.Module, batch: TokenBatch) -> tuple[Tensor, int]:
         """Label-smoothed cross-entropy in nats, summed over the target tokens, and their number."""
         smoothing = self.task.label_smoothing
-        return F.cross_entropy(
-            _logits(model, batch), batch.wanted, reduction="sum", label_smoothing=smoothing
-        ), len(batch.wanted)
+        return F.cross_entropy(_logits(model, batch), batch.wanted, reduction="sum", label_smoothing=smoothing), len(
+            batch.wanted
+        )
 
     def outputs(self, model: nn.Module, batch: TokenBatch) -> Tensor:
         """Probabilities of the next target token with teacher forcing, (N, V) float32; padding excluded."""
@@ -230,7 +230,7 @@ class TranslationData:
         scores = translation_scores(self.translate(model, name), references)
         return {**scores, "loss": float(torch.stack(totals).cpu().double().sum()) / count}
 
-    def translate(self, model: nn.Module, name: str, first: int | None = None) -> list[str]:
+    def translate(self, model: Any, name: str, first: int | None = None) -> list[str]:
         """Translations of a set (of its first sentences), detokenised, in the order of the set."""
         pairs = self.text.sets[name]
         lengths = pairs.source.lengths[:first]
@@ -266,15 +266,8 @@ class TranslationData:
 
 
 def _logits(model: Any, batch: TokenBatch) -> Tensor:
-    """(N, V) float32: the prediction layer sees no padding, which is a third of its work on uneven sentences."""
-    hidden = model.model(
-        input_ids=batch.source,
-        attention_mask=(batch.source != PAD).long(),
-        decoder_input_ids=batch.target,
-        use_cache=False,
-    ).last_hidden_state  # (B, T, D)
-    kept = hidden.flatten(0, 1)[batch.where]
-    return (model.lm_head(kept) + model.final_logits_bias).float()
+    """(N, V) float32."""
+    return teacher_forced(model, batch.source, batch.target, kept=batch.where).float()
 
 
 def _beams(count: int) -> Any:

@@ -89,7 +89,7 @@ REPORT_DENSE = Training()  # section 6.1, vision
 REPORT_FINETUNE = Training(epochs=40, lr=1e-3, schedule="constant", drops=())
 ICML_FINETUNE = Training(epochs=160, lr=0.1, schedule="step", drops=(80, 120))
 
-# Section 6.1, translation: the schedule of Vaswani et al. 2017 for d_model 512. Fine-tuning restarts it: the optimiser's
+# Section 6.1, translation: the schedule of Vaswani et al. 2017, d_model 512. Fine-tuning restarts it: the optimiser's
 # state is fresh, so it needs the warm-up, and all checkpoints are fine-tuned alike, which `continue` would not do.
 WMT14_DENSE = Training(
     epochs=19, batch_size=1_500, optimizer="adam", lr=512**-0.5, weight_decay=0.0, schedule="inverse_sqrt", drops=()
