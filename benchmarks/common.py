@@ -8,6 +8,7 @@ and the CPU time of its children are read from it.
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -26,6 +27,7 @@ import torch
 
 from twore.provenance import code_version
 
+QUIET = 0.1  # cores of others up to which a machine counts as quiet; our choice: an idle system's own services
 PATIENCE = 600.0  # seconds that copies wait for each other's warm-up
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -121,6 +123,39 @@ def provenance() -> dict[str, Any]:
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """Smallest, median and largest of the rounds' values, and all of them."""
     return {"min": min(values), "median": statistics.median(values), "max": max(values), "rounds": list(values)}
+
+
+def judged(values: Sequence[float], target: float | None = None) -> dict[str, Any]:
+    """The spread of a ratio over the rounds, and whether its median reaches the target, where it has one."""
+    result = spread(values)
+    return result | {"target": target, "met": None if target is None else result["median"] >= target}
+
+
+def show(unit: str, rounds: Sequence[dict[str, Timing]], ratios: dict[str, dict[str, Any]]) -> None:
+    """Print the rates of all cases and the ratios, and say when the machine was too busy for either."""
+    rows = []
+    for name in rounds[0]:
+        timings = [timings[name] for timings in rounds]
+        rate, cpu_rate = spread([t.rate for t in timings]), spread([t.cpu_rate for t in timings])
+        numbers = [rate["min"], rate["median"], rate["max"], cpu_rate["median"]]
+        others = max(t.others for t in timings)
+        rows.append([name, *(f"{number:.0f}" for number in numbers), str(timings[0].threads), f"{others:.2f}"])
+    print_table([unit, "min", "median", "max", "a CPU-second", "threads", "cores of others"], rows)
+    rows = []
+    for name, ratio in ratios.items():
+        verdict = "" if ratio["target"] is None else f"{ratio['target']} {'met' if ratio['met'] else 'MISSED'}"
+        rows.append([name, *(f"{ratio[part]:.2f}" for part in ("min", "median", "max")), verdict])
+    print_table(["ratio", "min", "median", "max", "target"], rows)
+    if max(timing.others for timings in rounds for timing in timings.values()) > QUIET:
+        print("Other processes kept the machine busy meanwhile: these numbers are not worth keeping.\n")
+
+
+def positive(text: str) -> int:
+    """For argparse: a whole number, at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"at least 1: got {number}")
+    return number
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -29,12 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Clock, Timing, measure, print_table, provenance, spread, write_json
+from common import Clock, Timing, judged, measure, positive, provenance, show, write_json
 from torch import Tensor
 
 from twore.models import BOS, EOS, PAD, UNK, greedy, transformer_base
 
-QUIET = 0.1  # cores of others up to which a machine counts as quiet; our choice: an idle system's own services
 TARGET = 5.0  # times the uncached loop; what this project asks of itself
 HEAD_WIDTH = 64  # of d_model a head, as published
 SHORTEST, LONGEST = 10, 40  # source tokens; our choice: most sentences of a news corpus
@@ -142,7 +141,7 @@ def main() -> None:
         "cached / uncached": _ratio(rounds, "cached", "uncached", TARGET),
         "cached / library": _ratio(rounds, "cached", "library"),
     }
-    _show(rounds, ratios)
+    show("tokens/s", rounds, ratios)
     if options.json:
         result = {"benchmark": "decoding", "provenance": about, "settings": asdict(work), "equal": agreement}
         timings_kept = [{name: asdict(timing) for name, timing in timings.items()} for timings in rounds]
@@ -165,43 +164,19 @@ def _agreement(work: Workload) -> dict[str, float]:
 
 
 def _ratio(rounds: list[dict[str, Timing]], case: str, other: str, target: float | None = None) -> dict[str, Any]:
-    result = spread([timings[case].rate / timings[other].rate for timings in rounds])
-    return result | {"target": target, "met": None if target is None else result["median"] >= target}
-
-
-def _show(rounds: list[dict[str, Timing]], ratios: dict[str, dict[str, Any]]) -> None:
-    rows = []
-    for name in CASES:
-        rate = spread([timings[name].rate for timings in rounds])
-        others = max(timings[name].others for timings in rounds)
-        rows.append([name, *(f"{rate[part]:.0f}" for part in ("min", "median", "max")), f"{others:.2f}"])
-    print_table(["tokens/s", "min", "median", "max", "cores of others"], rows)
-    rows = []
-    for name, ratio in ratios.items():
-        verdict = "" if ratio["target"] is None else f"{ratio['target']} {'met' if ratio['met'] else 'MISSED'}"
-        rows.append([name, *(f"{ratio[part]:.2f}" for part in ("min", "median", "max")), verdict])
-    print_table(["ratio", "min", "median", "max", "target"], rows)
-    if max(timing.others for timings in rounds for timing in timings.values()) > QUIET:
-        print("Other processes kept the machine busy meanwhile: these numbers are not worth keeping.\n")
+    return judged([timings[case].rate / timings[other].rate for timings in rounds], target)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--width", type=_positive, default=256, help="d_model; heads of 64, feed-forward 4 times it")
-    parser.add_argument("--layers", type=_positive, default=3, help="of each stack")
-    parser.add_argument("--vocabulary", type=_positive, default=8000)
-    parser.add_argument("--sentences", type=_positive, default=64)
-    parser.add_argument("--batch", type=_positive, default=32, help="sentences at once")
-    parser.add_argument("--rounds", type=_positive, default=3, help="each measures every case once")
+    parser.add_argument("--width", type=positive, default=256, help="d_model; heads of 64, feed-forward 4 times it")
+    parser.add_argument("--layers", type=positive, default=3, help="of each stack")
+    parser.add_argument("--vocabulary", type=positive, default=8000)
+    parser.add_argument("--sentences", type=positive, default=64)
+    parser.add_argument("--batch", type=positive, default=32, help="sentences at once")
+    parser.add_argument("--rounds", type=positive, default=3, help="each measures every case once")
     parser.add_argument("--json", type=Path, help="file to keep everything in")
     return parser.parse_args()
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"at least 1: got {number}")
-    return number
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Clock, Timing, measure, print_table, provenance, spread, write_json
+from common import Clock, Timing, judged, measure, positive, provenance, show, write_json
 from plain_loop import fine_tune
 
 from twore.data.images import ImageSet, load_images
@@ -45,7 +45,6 @@ from twore.training import REPORT_FINETUNE, Epoch, Numerics, Pruner, Run, train
 from twore.training.numerics import WORTHWHILE, use_threads
 
 RATIO = 0.9  # of the convolutions' weights
-QUIET = 0.1  # cores of others up to which a machine counts as quiet; our choice: an idle system's own services
 TEST_IMAGES = 64  # a data set has a test part; nothing is evaluated here
 TARGET_FLOAT32, TARGET_BF16, TARGET_TWO_WORKERS = 1.4, 2.0, 1.8  # what this project asks of itself; see above
 
@@ -123,7 +122,7 @@ def main() -> None:
         rounds.append({name: timings[name] for name in CASES})
     print()
     ratios = _ratios(rounds, about["cores"])
-    _show(rounds, ratios)
+    show("images/s", rounds, ratios)
     if options.json:
         settings = {"depth": work.depth, "width": work.width, "images": len(work.images), "epochs": work.epochs}
         timings_kept = [{name: asdict(timing) for name, timing in timings.items()} for timings in rounds]
@@ -140,45 +139,17 @@ def _ratios(rounds: list[dict[str, Timing]], count: int) -> dict[str, dict[str, 
     def cpu_rates(case: str) -> np.ndarray:
         return np.array([timings[case].cpu_rate for timings in rounds])
 
-    def judged(values: np.ndarray, target: float | None = None) -> dict[str, Any]:
-        result = spread(values.tolist())
-        return result | {"target": target, "met": None if target is None else result["median"] >= target}
-
-    gain = judged(rates("bf16") / rates("float32"))
+    gain = judged((rates("bf16") / rates("float32")).tolist())
     targets = {"float32": TARGET_FLOAT32, "bf16": TARGET_BF16 if gain["median"] >= WORTHWHILE else None}
     ratios = {"bf16 / float32": gain}
     for name, target in targets.items():
         ratios |= {
-            f"{name} / loop, a core": judged(rates(name) / (rates("loop") / count), target),
-            f"{name} / loop on one core": judged(rates(name) / rates("loop, 1 core")),
-            f"{name} / loop, a CPU-second": judged(cpu_rates(name) / cpu_rates("loop")),
-            f"two workers / one, {name}": judged(rates(f"2 x {name}") / rates(name), TARGET_TWO_WORKERS),
+            f"{name} / loop, a core": judged((rates(name) / (rates("loop") / count)).tolist(), target),
+            f"{name} / loop on one core": judged((rates(name) / rates("loop, 1 core")).tolist()),
+            f"{name} / loop, a CPU-second": judged((cpu_rates(name) / cpu_rates("loop")).tolist()),
+            f"two workers / one, {name}": judged((rates(f"2 x {name}") / rates(name)).tolist(), TARGET_TWO_WORKERS),
         }
     return ratios
-
-
-def _show(rounds: list[dict[str, Timing]], ratios: dict[str, dict[str, Any]]) -> None:
-    rows = []
-    for name in CASES:
-        timings = [timings[name] for timings in rounds]
-        rate, cpu_rate = spread([t.rate for t in timings]), spread([t.cpu_rate for t in timings])
-        numbers = [rate["min"], rate["median"], rate["max"], cpu_rate["median"]]
-        rows.append(
-            [
-                name,
-                *(f"{number:.0f}" for number in numbers),
-                str(timings[0].threads),
-                f"{max(t.others for t in timings):.2f}",
-            ]
-        )
-    print_table(["images/s", "min", "median", "max", "a CPU-second", "threads", "cores of others"], rows)
-    rows = []
-    for name, ratio in ratios.items():
-        verdict = "" if ratio["target"] is None else f"{ratio['target']} {'met' if ratio['met'] else 'MISSED'}"
-        rows.append([name, *(f"{ratio[part]:.2f}" for part in ("min", "median", "max")), verdict])
-    print_table(["ratio", "min", "median", "max", "target"], rows)
-    if max(timing.others for timings in rounds for timing in timings.values()) > QUIET:
-        print("Other processes kept the machine busy meanwhile: these numbers are not worth keeping.\n")
 
 
 def _workload(options: argparse.Namespace) -> Workload:
@@ -199,18 +170,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=folder and Path(folder), help="folder with CIFAR-10; else random")
     parser.add_argument("--depth", type=int, default=8, help="of the PreResNet, 6n+2")
     parser.add_argument("--width", type=int, default=16, help="channels of its first stage")
-    parser.add_argument("--images", type=_positive, default=4000, help="in an epoch")
-    parser.add_argument("--epochs", type=_positive, default=2, help="counted ones, after one of warm-up")
-    parser.add_argument("--rounds", type=_positive, default=3, help="each measures every case once")
+    parser.add_argument("--images", type=positive, default=4000, help="in an epoch")
+    parser.add_argument("--epochs", type=positive, default=2, help="counted ones, after one of warm-up")
+    parser.add_argument("--rounds", type=positive, default=3, help="each measures every case once")
     parser.add_argument("--json", type=Path, help="file to keep everything in")
     return parser.parse_args()
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"at least 1: got {number}")
-    return number
 
 
 if __name__ == "__main__":
