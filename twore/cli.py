@@ -4,6 +4,7 @@ twore run STUDY.yaml --out DIR        run (or resume) a study written by hand or
 twore status DIR                      what is done, runs, failed and is missing, and the time left
 twore merge DIR... --out OUT          join the folders of shards that ran without a shared disk
 twore report DIR                      tables -> figures and report.html, again
+twore score DIR...                    which rule finds the epoch to prune at: every predictor by its regret
 """
 
 from __future__ import annotations
@@ -56,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="draw the report of a run folder", description=_report.__doc__)
     report.add_argument("folder", type=Path, help="a run folder")
     report.set_defaults(do=_report)
+
+    score = commands.add_parser("score", help="judge predictors of the epoch by regret", description=_score.__doc__)
+    score.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="run folders; all their settings count")
+    score.add_argument("--out", type=Path, help="folder of scoreboard.csv (default: DIR, or ./scoreboard for several)")
+    score.add_argument("--dense", default="mean", choices=("mean", "each"), help="dense seeds: averaged, or one by one")
+    score.set_defaults(do=_score)
     return parser
 
 
@@ -133,6 +140,19 @@ def _report(options: argparse.Namespace) -> int:
     except (FileNotFoundError, ValueError) as error:
         return _problem(error)
     print(f"report: {page}")
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    """Judge every predictor of the stopping epoch by regret: scoreboard.csv, a row a setting, and a chart."""
+    from twore.report.scoring import in_words, write_scoreboard
+
+    out = options.out or (options.folders[0] if len(options.folders) == 1 else Path("scoreboard"))
+    try:
+        print(in_words(write_scoreboard(options.folders, out, dense=options.dense)))
+    except (FileNotFoundError, ValueError) as error:
+        return _problem(error)
+    print(f"written: {out / 'scoreboard.csv'}")
     return 0
 
 

@@ -175,6 +175,7 @@ def test_half_types_stay(dtype: torch.dtype, tmp_path: Path) -> None:
 def test_a_folder_of_torch_files(tmp_path: Path) -> None:
     """pytorch_model.bin stores both names of a tied weight, as one."""
     model = build("gpt2")
+    model.config.architectures = ["GPT2LMHeadModel"]
     model.config.save_pretrained(tmp_path / "in")
     torch.save(model.state_dict(), tmp_path / "in/pytorch_model.bin")
     for tied in ("skip", "prune", "untie"):
@@ -186,7 +187,8 @@ def test_a_folder_of_torch_files(tmp_path: Path) -> None:
         ]
         assert zeros == pytest.approx({"skip": [0, 0], "prune": [0.6, 0.6], "untie": [0, 0.6]}[tied])
     sizes = {tied: (tmp_path / tied / "pytorch_model.bin").stat().st_size for tied in ("skip", "prune", "untie")}
-    assert sizes["prune"] == sizes["skip"] < sizes["untie"]  # one matrix shared by two names stays one
+    matrix = 40 * 16 * 4  # bytes; one that two names share stays one
+    assert abs(sizes["prune"] - sizes["skip"]) < 200 and sizes["untie"] - sizes["prune"] > matrix - 200
 
 
 def state_dict() -> dict[str, torch.Tensor]:

@@ -20,7 +20,8 @@ def build(name: str, dtype: torch.dtype = torch.float32) -> hf.PreTrainedModel:
     model = {"t5": t5, "bert": bert, "gpt2": gpt2, "marian": marian, "vit": vit}[name]()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)  # no zeros, no ones
+            if parameter.requires_grad:  # a fixed table of positions is not stored
+                parameter.add_(torch.randn_like(parameter) * 0.1)  # no zeros, no ones
     return model.to(dtype).eval()
 
 

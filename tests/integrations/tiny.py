@@ -110,9 +110,3 @@ class Witness(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, *, model: Any = None, **kwargs: Any) -> None:
         self.revived.append(audit_masks(model, self.holder.masks).revived)
-
-
-def zeros(model: PreTrainedModel, names: list[str]) -> int:
-    """Entries of these weights that are exactly zero."""
-    parameters = dict(model.named_parameters())
-    return sum(int((parameters[name] == 0).sum()) for name in names)

@@ -26,15 +26,17 @@ DROP = 0.75  # a rate that falls below this part of the last one at once has dro
 LEVEL = 0.99  # and it was level on one side of the drop, so that smooth schedules have none; our choice
 SIGNALS: dict[str, tuple[str, str]] = {  # column: (better end, needs); peers' metrics and their natural directions
     "random_distance": ("high", "weights"), "random_divergence": ("high", "weights"),
-    "alpha": ("low", "weights"), "E_TPL_lambda": ("low", "weights"), "EXP_lambda": ("low", "weights"),
+    "powerlaw_alpha": ("low", "weights"), "powerlaw_ks": ("low", "weights"), "alpha_weighted": ("low", "weights"),
+    "etpl_lambda": ("low", "weights"), "etpl_ks": ("low", "weights"), "exp_lambda": ("low", "weights"),
     "stable_rank": ("low", "weights"), "mp_softrank": ("low", "weights"), "spectral_entropy": ("low", "weights"),
-    "frobenius_norm": ("high", "weights"), "distance_from_init": ("high", "weights"),
+    "log_norm": ("high", "weights"), "log_spectral_norm": ("low", "weights"), "distance_from_init": ("high", "weights"),
     "distance_from_previous": ("low", "weights"), "mask_distance": ("low", "weights"),
     "prune_perturbation": ("low", "weights"),
     "hessian_top": ("low", "a few batches"), "hessian_trace": ("low", "a few batches"),
     "sharpness": ("low", "a few batches"), "pruned_score": ("high", "a few batches"),
     "pruned_loss": ("low", "a few batches"), "recalibrated_score": ("high", "a few batches"),
     "recalibrated_loss": ("low", "a few batches"),
+    "average_recalibrated_score": ("high", "a few batches"), "average_recalibrated_loss": ("low", "a few batches"),
     "model_similarity": ("low", "grid"), "agreement": ("high", "grid"), "cka": ("high", "grid"),
     "lmc": ("high", "grid"),
 }  # fmt: skip
@@ -98,7 +100,7 @@ def signal_rule(
     table: str = "checkpoints",
     name: str | None = None,
     needs: str = "weights",
-    cost: float = 0.0,
+    cost: float | Callable[[SettingTables], float] = 0.0,
     window: int = 1,
 ) -> Predictor:
     """The checkpoint where a metric is best: argmax or argmin of a column.
@@ -136,9 +138,16 @@ def signal_rules(
             needed = "grid" if table == "pairs" else needs
             end = "largest" if better == "high" else "smallest"
             name = f"{end} {column}" + (f" ({table})" if len(tables) > 1 else "")
-            cost = 1.0 if needed == "grid" else 0.0
+            cost = 1.0 if needed == "grid" else probe_cost if (table, needed) == ("probes", NEEDS[2]) else 0.0
             rules.append(signal_rule(column, better=better, table=table, name=name, needs=needed, cost=cost))
     return rules
+
+
+def probe_cost(setting: SettingTables) -> float:
+    """Share of the grid's fine-tuning that its probes cost, by their column `cost`; 0 where that is not recorded."""
+    if setting.probes is None or "cost" not in setting.probes.columns:
+        return 0.0
+    return float(setting.probes["cost"].sum()) / len(setting.results)
 
 
 def switched(rule: Predictor, column: str, *, threshold: float, table: str = "probes") -> Predictor:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from twore.analysis.candidates import candidates
 from twore.analysis.evaluation import score_settings
 from twore.analysis.grid import average
 from twore.analysis.pilots import default_pilots, shortlist_pilot
@@ -76,10 +77,10 @@ def comparable(
 
 
 def default_predictors(settings: Sequence[SettingTables]) -> list[Predictor]:
-    """The trivial rules, a rule for every known metric some setting has, pilots, and a pilot shortlisted by the first
-    of SHORTLISTED there is."""
-    signals = signal_rules(settings)
-    board = [*trivial_rules(), *signals, *default_pilots()]
+    """The trivial rules, a rule for every known metric some setting has, pilots, a pilot shortlisted by the first of
+    SHORTLISTED there is, and our own `candidates`."""
+    signals = signal_rules(list(settings))
+    board = [*trivial_rules(), *signals, *default_pilots(), *candidates(settings)]
     for column in SHORTLISTED:
         rule = next((r for r in signals if r.needs == "a few batches" and column in r.name.split()), None)
         if rule is not None:

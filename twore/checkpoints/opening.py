@@ -18,6 +18,7 @@ from twore.checkpoints.pickles import PickleFile, open_pickle
 from twore.checkpoints.tensor_files import SafetensorsFile, TensorInfo, open_safetensors
 
 TensorFile = SafetensorsFile | PickleFile
+LFS_POINTER = b"version https://git-lfs"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -103,6 +104,9 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _open_file(path: Path) -> TensorFile:
+    with path.open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise CheckpointError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its folder")
     if path.suffix == ".safetensors":
         return open_safetensors(path)
     if path.suffix in PICKLES:

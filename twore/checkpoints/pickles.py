@@ -75,6 +75,8 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         culprit = _what_it_asks_for(path, str(error))
+        if culprit is None:
+            raise CheckpointError(_damaged(path)) from error
         raise CheckpointError(
             f"{path} is refused, since loading it would run code of its own ({culprit}): where you trust it, load it "
             "there and save its state dict alone, torch.save(model.state_dict(), ...), or as safetensors"
@@ -82,11 +84,15 @@ def _load(path: Path) -> Any:
     except FileNotFoundError:
         raise
     except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is truncated, or not a file of torch.save: copy or download it again") from error
+        raise CheckpointError(_damaged(path)) from error
 
 
-def _what_it_asks_for(path: Path, message: str) -> str:
-    """The function or class that the file names, e.g. "posix.system"; found without running the file."""
+def _damaged(path: Path) -> str:
+    return f"{path} is truncated, or not a file of torch.save: copy or download it again"
+
+
+def _what_it_asks_for(path: Path, message: str) -> str | None:
+    """The function or class that the file names, e.g. "posix.system", found without running the file; None for none."""
     named = re.search(r"GLOBAL (\S+)", message)
     if named:
         return named.group(1)
@@ -101,7 +107,7 @@ def _what_it_asks_for(path: Path, message: str) -> str:
                 strings.append(argument)
     except (ValueError, OSError):  # not a pickle all through
         pass
-    return "it uses more of pickle than tensors need"
+    return None
 
 
 def _find_state(path: Path, content: Any) -> tuple[MutableMapping[str, Any], str | None]:

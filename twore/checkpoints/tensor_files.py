@@ -78,8 +78,6 @@ def open_safetensors(path: Path) -> SafetensorsFile:
     with path.open("rb") as stream:
         first = stream.read(8)
         header_bytes = int.from_bytes(first, "little")
-        if first == b"version ":
-            raise CheckpointError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its folder")
         if len(first) < 8 or header_bytes > LONGEST_HEADER:
             raise CheckpointError(
                 f"{path} is not a safetensors file, or only a piece of one: copy or download it again"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+PathLike = str | os.PathLike[str]
 CHUNK = 1 << 20  # bytes
 # zlib's default level; lzma's fastest but one, since its default takes a second a megabyte and gains a few percent
 LEVELS = {"zlib": 6, "lzma": 1}
 
 
-def measure_sizes(files: Mapping[str, Sequence[Path] | Path], *, compressed: bool = True) -> pd.DataFrame:
+def measure_sizes(files: Mapping[str, PathLike | Sequence[PathLike]], *, compressed: bool = True) -> pd.DataFrame:
     """A row a form of the model: its bytes, its share of the first form's bytes, and its bytes after compression.
 
     files: form -> its file or files, the dense form first. Columns: form, bytes, share, and with `compressed` zlib and
@@ -22,7 +24,7 @@ def measure_sizes(files: Mapping[str, Sequence[Path] | Path], *, compressed: boo
     """
     rows = []
     for form, given in files.items():
-        paths = [given] if isinstance(given, Path) else list(given)
+        paths = [Path(one) for one in ([given] if isinstance(given, str | os.PathLike) else given)]
         row: dict[str, object] = {"form": form, "bytes": sum(path.stat().st_size for path in paths)}
         if compressed:
             for name, compressor in COMPRESSORS.items():

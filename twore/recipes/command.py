@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -90,7 +91,7 @@ def execute(
 
     shard, time_limit: as run_study; only_failed: try again what failed, and nothing else.
     """
-    from twore.report import summary, write_report  # matplotlib: only when there is something to draw
+    from twore.report import summary, write_report, write_scoreboard  # matplotlib: only when there is something to draw
 
     check_run_options(workers, executor, time_limit)
     _check_device(study)
@@ -106,6 +107,8 @@ def execute(
         say(f"stopped: {error}. What is done is in {out}; the same command goes on from there.")
         return STUDY_PROBLEM
     if not results.cells.empty:
+        with suppress(ValueError):  # no ratio has all its checkpoints yet
+            write_scoreboard([out], out)
         page = write_report(out)
         say(summary(out))
         say(f"report: {page}")

@@ -11,17 +11,18 @@ from pathlib import Path
 
 from twore.report.entries import entries
 from twore.report.page import Picture, render
+from twore.report.scoring import write_scoreboard
 from twore.report.style import data_uri, save
 from twore.report.summary import summary
 from twore.report.tables import read_tables
 
-__all__ = ["summary", "write_report"]
+__all__ = ["summary", "write_report", "write_scoreboard"]
 
 
 def write_report(folder: Path | str) -> Path:
     """Write `figures/*.png`, `figures/*.svg` and `report.html` into a run folder; returns the page.
 
-    Needs results.csv; reads study.yaml, checkpoints.csv, pairs.csv, curves.csv and failures.csv where they are, and
+    Needs results.csv; reads study.yaml, the other tables and scoreboard.csv (of write_scoreboard) where they are, and
     says on the page which figures had to be left out and why. The same tables give the same bytes.
 
     Raises FileNotFoundError without results.csv, ValueError when it has no rows or a score that is no number.

@@ -18,6 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from twore.report import findings as answers
 from twore.report.entries import Entry
 from twore.report.samples import sample_rows
+from twore.report.scoring import board_rows
 from twore.report.tables import RunTables, name_of, of_setting, reference, settings
 
 QUESTION = "when should training stop before pruning?"
@@ -60,6 +61,7 @@ def render(tables: RunTables, pictures: list[Picture]) -> str:
         settings=[setting_row(name, one, tables.results) for name, one in each.items()],
         provenance=provenance(tables),
         study=yaml.safe_dump(tables.study, sort_keys=False, allow_unicode=True) if tables.study else None,
+        board=[] if tables.scoreboard is None else board_rows(tables.scoreboard),
         samples=[] if said is None else sample_rows(said, found),
         failures=[] if failed is None else failed.head(MOST_FAILURES).astype(object).fillna("").to_dict("records"),
         failure_count=0 if failed is None else len(failed),

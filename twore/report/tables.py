@@ -18,6 +18,7 @@ from twore.analysis import setting_columns
 from twore.analysis.settings import table_file
 
 FIRST_AXES = ("depth", "layers", "data_percent")  # the report's two rows, in its order
+OPTIONAL = ("checkpoints", "pairs", "curves", "failures", "samples")  # tables that a run may lack
 MOST_BRACKET = 12  # characters of a bracket that still fits over a panel
 FALLING = (
     "depth",
@@ -45,6 +46,7 @@ class RunTables:
     curves: pd.DataFrame | None
     failures: pd.DataFrame | None
     samples: pd.DataFrame | None
+    scoreboard: pd.DataFrame | None
 
     @property
     def score_label(self) -> str:
@@ -80,9 +82,9 @@ def read_tables(folder: Path) -> RunTables:
         raise ValueError(f"results.csv in {folder} has no rows yet: let the study finish a few cells first")
     study_file = folder / "study.yaml"
     study = yaml.safe_load(study_file.read_text(encoding="utf-8")) if study_file.exists() else {}
-    optional = {
-        name: _read(table_file(folder, name)) for name in ("checkpoints", "pairs", "curves", "failures", "samples")
-    }
+    optional = {name: _read(table_file(folder, name)) for name in OPTIONAL}
+    board = table_file(folder, "scoreboard")
+    optional["scoreboard"] = None if board is None else pd.read_csv(board)
     return RunTables(study=study or {}, results=results, **optional)
 
 

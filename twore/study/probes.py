@@ -5,6 +5,8 @@
                                            pruned layer's outputs to the dense network's mean and deviation
     average_recalibrated_score, ..._loss   the same of the moving average kept beside the checkpoint, where there is one
     prune_perturbation, mask_distance      from weights alone; mask_distance is to the pruned checkpoint before
+    cost                                   of recalibrated_score, as a share of fine-tuning one cell: the passes that it
+                                           counts (repair and score, forward only) over three an example and epoch
 
 Scores are percent right (of examples, or of target tokens with teacher forcing), losses are nats, both on training data
 without augmentation. They take a task whose data say what is right (`targets`, see twore.tasks.base); the weights-only
@@ -34,13 +36,14 @@ from twore.pruning import (
     rescale_outputs,
 )
 from twore.study.context import Context, data_of, provenance
-from twore.study.specs import Group, Trajectory
+from twore.study.specs import Group, Study, Trajectory
 from twore.study.store import Store
 from twore.tasks.base import TaskData
 from twore.training import Numerics
 from twore.training.state import load_weights
 
 MEASURED = ("score", "loss")
+PASSES, TRAINING = 2, 3  # forward passes over an example: to repair and to score it; to train on it (as study.cost)
 Load = Callable[[Context, Trajectory, int], nn.Module]  # a dense checkpoint, computed again where it is damaged
 
 
@@ -67,6 +70,8 @@ def probe(context: Context, group: Group, load: Load) -> None:
     if hasattr(data, "targets"):
         batches = list(islice(data.plain(), study.probe_batches))
         record |= _measured(dense, group, data, batches)
+        scored = sum(len(data.targets(batch)) for batch in batches)
+        record["cost"] = PASSES * scored / _training_passes(data, study)
         average = store.average(group.trajectory.key, group.epoch)
         if average.exists():
             smooth = study.task.build().to(context.device)
@@ -121,6 +126,12 @@ def _right(model: nn.Module, data: Any, batches: list[Any], numerics: Numerics) 
             nats -= float(p.gather(1, wanted[:, None]).clamp_min(1e-30).log().double().sum())
             count += len(wanted)
     return {"score": 100.0 * right / count, "loss": nats / count}
+
+
+def _training_passes(data: TaskData, study: Study) -> float:
+    """What fine-tuning one cell costs, in forward passes over an example (or target token); NaN without fine-tuning."""
+    spec = study.finetune
+    return TRAINING * spec.epochs * data.updates(spec.batch_size) * spec.batch_size or math.nan
 
 
 def _mask_distance(context: Context, group: Group, dense: nn.Module, load: Load) -> float:

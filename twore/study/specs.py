@@ -20,6 +20,7 @@ from twore.tasks.base import Task
 from twore.training import REPORT_DENSE, REPORT_FINETUNE, Numerics, Training
 
 MEASURED = 2  # raise it when more, or other things, are measured of a checkpoint: old records are then made again
+PROBED = 1  # the same for probes
 COMMON = ("task", "name", "settings", "data_fingerprint", "keep_weights")  # the same in all settings of a study
 AXES = ("checkpoints", "extra_checkpoints", "ratios", "dense_seeds", "finetune_seeds")  # have columns of their own
 
@@ -203,6 +204,8 @@ class Group:
             "ratio": float(self.ratio),
             "pruning": study.pruning,
             "batches": study.probe_batches,
+            "finetune": study.finetune,  # what its cost is a share of
+            "measured": PROBED,
         }
         return key_of("probe", value)
 

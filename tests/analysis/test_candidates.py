@@ -1,0 +1,83 @@
+"""Our own predictors on grids whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from twore.analysis import default_predictors, score_settings
+from twore.analysis.candidates import candidates, ranked_probe, smooth_probe, tuned_probe
+from twore.analysis.settings import SettingTables
+
+EPOCHS, RATIOS = (1, 2, 3, 4, 5), (0.5, 0.9, 0.95)
+
+
+def setting(name, probe, *, best=None, cost=0.1):
+    """probe: (R, E) recalibrated scores. best: (R,) epochs at which the fine-tuned score peaks."""
+    best = best or (5, 3, 2)
+    rows = [
+        {"setting": name, "epoch": e, "ratio": r, "finetune_seed": seed, "score": 90.0 - 2 * abs(e - peak)}
+        for r, peak in zip(RATIOS, best)
+        for e in EPOCHS
+        for seed in (0, 1)
+    ]
+    probes = [
+        {"setting": name, "epoch": e, "ratio": r, "recalibrated_score": value, "cost": cost}
+        for r, values in zip(RATIOS, probe)
+        for e, value in zip(EPOCHS, values)
+    ]
+    return SettingTables(name, pd.DataFrame(rows), probes=pd.DataFrame(probes), cluster=name)
+
+
+SPIKE = ([1, 2, 3, 4, 5], [0, 5, 6, 5, 9], [4, 5, 4, 0, 0])  # at 0.9 a lone spike at the end hides the plateau at 3
+
+
+def test_averaging_over_checkpoints_passes_over_a_lone_spike():
+    one = setting("a", SPIKE)
+    assert smooth_probe(window=1).pick(one)[0.9] == 5
+    # means of up to three: (2.5, 3.67, 5.33, 6.67, 7) at 0.9 would still pick the end; the middle wins without it
+    assert smooth_probe().pick(setting("b", (SPIKE[0], [0, 5, 6, 5, 5], SPIKE[2])))[0.9] == 3
+
+
+def test_ranks_are_averaged_over_neighbouring_ratios():
+    grid = ([1, 2, 3, 4, 5], [5, 4, 3, 2, 1], [5, 4, 3, 2, 1])
+    picks = ranked_probe().pick(setting("a", grid))
+    assert picks[0.95] == 1  # both its rows fall
+    assert picks[0.5] == 1  # mean ranks of the first two rows are all 3: the earliest of exact ties
+
+
+def test_what_the_probes_cost_is_said():
+    one = setting("a", SPIKE, cost=0.1)
+    assert smooth_probe().cost_of(one) == pytest.approx(0.1 * 15 / 30)  # 15 probes, 30 cells
+
+
+def test_the_tuned_one_learns_from_the_other_settings_only():
+    late = ([0, 0, 0, 0, 9],) * 3  # points to the end, rightly in b and c, wrongly in a
+    trap = setting("a", late, best=(1, 1, 1))
+    others = [setting(name, late, best=(5, 5, 5)) for name in ("b", "c")]
+    settings = [trap, *others]
+    rows = score_settings(settings, [tuned_probe(settings)]).set_index("setting")
+    assert rows.loc[["b", "c"], "mean_regret"].tolist() == [0.0, 0.0]
+    assert rows.loc["a", "mean_regret"] == pytest.approx(8.0)
+
+
+def test_they_stand_on_the_board_where_there_are_probes():
+    with_probes = [setting(name, SPIKE) for name in ("a", "b")]
+    names = {rule.name for rule in default_predictors(with_probes)}
+    assert {rule.name for rule in candidates(with_probes)} <= names
+    assert "probe tuned on the other settings" in names
+    without = [SettingTables(s.name, s.results, cluster=s.name) for s in with_probes]
+    assert candidates(without) == []
+
+
+def test_one_setting_has_no_tuned_rule():
+    assert "probe tuned on the other settings" not in {rule.name for rule in candidates([setting("a", SPIKE)])}
+
+
+def test_nothing_is_chosen_by_fine_tuned_scores():
+    one = setting("a", SPIKE)
+    shuffled = one.results.assign(score=np.random.default_rng(0).permutation(one.results["score"]))
+    other = SettingTables("a", shuffled, probes=one.probes, cluster="a")
+    for rule in (smooth_probe(), ranked_probe()):
+        assert rule.pick(one) == rule.pick(other)

@@ -1,0 +1,61 @@
+"""Predictors of our own that prune and probe, but fine-tune little or nothing: what the board judges beside the known.
+
+All read probes.csv: the pruned network's score after BatchNorm recalibration (or rescaling), before fine-tuning. One
+checkpoint's value is noisy, so it is averaged over neighbouring checkpoints, or ranked and averaged over neighbouring
+ratios. Nothing here is fitted but `tuned_probe`, which goes on the board by leaving one setting out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from twore.analysis.pilots import shortlist_pilot
+from twore.analysis.rules import Predictor, best_epochs, metric_grid, probe_cost, signal_rule, switched
+from twore.analysis.settings import SettingTables
+from twore.analysis.tuning import choose_best, leave_one_out
+
+SCORE, AVERAGED = "recalibrated_score", "average_recalibrated_score"
+WINDOW = 3  # checkpoints, or ratios, that are averaged; of a probe made before this code (smoothing over 3 epochs)
+THRESHOLDS = (60.0, 75.0, 90.0)  # percent right, from which the final checkpoint is taken; tried by tuned_probe
+
+
+def candidates(settings: Sequence[SettingTables]) -> list[Predictor]:
+    """The candidates that some setting has the tables for; the tuned one where settings are enough to leave one out."""
+    if not any(s.probes is not None and SCORE in s.probes.columns for s in settings):
+        return []
+    smooth = smooth_probe()
+    found = [smooth, ranked_probe(), shortlist_pilot(smooth), shortlist_pilot(smooth, best=1)]
+    try:
+        found.append(tuned_probe(settings))
+    except ValueError:  # one cluster only: nothing to learn from
+        pass
+    return found
+
+
+def smooth_probe(column: str = SCORE, window: int = WINDOW) -> Predictor:
+    """Largest `column` of the probes, averaged over `window` neighbouring checkpoints."""
+    return signal_rule(
+        column, better="high", table="probes", needs="a few batches", window=window,
+        name=f"largest {column}, over {window} checkpoints", cost=probe_cost,
+    )  # fmt: skip
+
+
+def ranked_probe(column: str = SCORE) -> Predictor:
+    """Largest rank of `column` among the checkpoints, averaged over neighbouring ratios."""
+
+    def signal(setting: SettingTables) -> pd.DataFrame | None:
+        grid = metric_grid(setting, column, table="probes")
+        return None if grid is None else grid.rank(axis=1).rolling(WINDOW, center=True, min_periods=1).mean()
+
+    name = f"largest {column}, ranks over {WINDOW} ratios"
+    return Predictor(name, "a few batches", lambda s: best_epochs(signal(s)), probe_cost, signal)
+
+
+def tuned_probe(settings: Sequence[SettingTables]) -> Predictor:
+    """Signal, window and the switch to the final checkpoint, chosen on all settings but the one that is judged."""
+    rules = [smooth_probe(column, window) for column in (SCORE, AVERAGED) for window in (1, WINDOW)]
+    rules = [rule for rule in rules if all(rule.pick(setting) is not None for setting in settings)]
+    switches = [switched(rule, SCORE, threshold=threshold) for rule in rules for threshold in THRESHOLDS]
+    return leave_one_out(choose_best([*rules, *switches]), settings, name="probe tuned on the other settings")
