@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,14 @@ def test_a_pickle_that_would_run_code_is_refused_by_name(form: str, tmp_path: Pa
 def test_a_whole_pickled_module_is_refused_with_the_way_out(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "m.pt")
     with pytest.raises(CheckpointError, match=r"torch\.nn\.modules\.linear\.Linear.*save its state dict"):
+        open_checkpoint(tmp_path / "m.pt")
+
+
+def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match="TorchScript program"):
         open_checkpoint(tmp_path / "m.pt")
 
 

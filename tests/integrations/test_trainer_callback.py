@@ -257,6 +257,8 @@ def test_resuming_needs_the_masks_of_the_checkpoint(tmp_path):
     with pytest.raises(ValueError, match="has stopped already"):
         again = TworeCallback(ratio=RATIO, stop_at=3)
         quiet(trainer("bert", tmp_path, again)).train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match="another ratio, kinds or exclude"):
+        quiet(trainer("bert", tmp_path, TworeCallback(ratio=0.5))).train(resume_from_checkpoint=True)
     (tmp_path / "checkpoint-3" / MASKS_FILE).unlink()
     with pytest.raises(ValueError, match="there is no .*checkpoint-3.*pass masks="):
         quiet(trainer("bert", tmp_path, TworeCallback(ratio=RATIO))).train(resume_from_checkpoint=True)
@@ -300,7 +302,8 @@ def test_something_that_writes_to_removed_weights_is_found(tmp_path):
     [
         ({}, "nothing to do"),
         ({"ratio": 1.0}, r"in \[0, 1\)"),
-        ({"ratio": 0.5, "masks": {}}, "leave out ratio"),
+        ({"ratio": 0.5, "masks": "masks.safetensors"}, "leave out ratio"),
+        ({"masks": {}}, "masks is empty"),
         ({"ratio": 0.5, "metrics": "randm_distance"}, "did you mean 'random_distance'"),
         ({"metrics_every": 0}, "metrics_every is a number of updates"),
         ({"stop_at": 0}, "stop_at is an update, such as 500"),

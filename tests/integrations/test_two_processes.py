@@ -18,34 +18,39 @@ from tiny import build  # noqa: E402
 from twore.integrations import MASKS_FILE  # noqa: E402
 from twore.pruning import load_masks, make_masks, prunable_weights  # noqa: E402
 
-HERE = Path(__file__).parent
+pytestmark = pytest.mark.slow
 
 
-def run_both(given: str, out: Path) -> list[dict]:
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What both processes wrote, a folder a case; torch is imported once for all cases."""
+    folder = tmp_path_factory.mktemp("two")
+    script = str(Path(__file__).with_name("two_processes.py"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run(
-        [*command, str(HERE / "two_processes.py"), given, str(out)],
-        check=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    return [json.loads((out / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
+    subprocess.run([*command, script, str(folder)], check=True, timeout=900, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return folder
 
 
-@pytest.mark.slow
+def seen(folder: Path) -> list[dict]:
+    return [json.loads((folder / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
+
+
 @pytest.mark.parametrize("given", ["ratio", "masks", "file"])
-def test_both_hold_the_masks_of_the_first(given, tmp_path):
-    both = run_both(given, tmp_path)
-    assert [seen["error"] for seen in both] == ["", ""]
-    assert [seen["revived"] for seen in both] == [[0] * 8] * 2
+def test_both_hold_the_masks_of_the_first(given, out):
+    both = seen(out / given)
+    assert [process["error"] for process in both] == ["", ""]
+    assert [process["revived"] for process in both] == [[0] * 8] * 2
     assert both[0]["weights"] == both[1]["weights"]
-    assert [seen["measured"] for seen in both] == [[0, 4, 8], []]
+    assert [process["measured"] for process in both] == [[0, 4, 8], []]
     expected = make_masks({n: w.detach() for n, w in prunable_weights(build("bert", seed=0)).items()}, 0.8)
     for file in ("masks-0.safetensors", "masks-1.safetensors", f"checkpoint-6/{MASKS_FILE}"):
-        found = load_masks(tmp_path / file)
+        found = load_masks(out / given / file)
         assert list(found) == list(expected)
         assert all(torch.equal(found[name], mask) for name, mask in expected.items())
 
 
-@pytest.mark.slow
-def test_a_missing_file_is_said_by_both(tmp_path):
-    both = run_both("missing", tmp_path)
-    assert [seen["error"] for seen in both] == [f"no mask file at {tmp_path / 'process-0.safetensors'}"] * 2
+def test_a_missing_file_is_said_by_both(out):
+    both = seen(out / "missing")
+    assert [process["error"] for process in both] == [
+        f"no mask file at {out / 'missing' / 'process-0.safetensors'}"
+    ] * 2

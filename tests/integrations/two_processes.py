@@ -1,6 +1,5 @@
-"""What each of two processes does: fine-tune a pruned model together, and write down what it saw. Run by torchrun.
-
-python -m torch.distributed.run --standalone --nproc-per-node 2 two_processes.py ratio|masks|missing OUT
+"""What each of two processes does: fine-tune a pruned model together, and write down what it saw. Run by torchrun:
+python -m torch.distributed.run --standalone --nproc-per-node 2 two_processes.py OUT
 """
 
 from __future__ import annotations
@@ -17,35 +16,39 @@ from transformers import PrinterCallback
 from twore.integrations import TworeCallback
 from twore.pruning import make_masks, prunable_weights, save_masks
 
+CASES = ("ratio", "masks", "file", "missing")
 
-def main(given: str, out: Path) -> None:
+
+def fine_tune(given: str, out: Path, rank: int) -> dict:
     """The processes differ in what they are given: other weights, other masks, a file that only the first can read."""
-    torch.set_num_threads(1)
-    rank = int(os.environ["RANK"])
     masks = make_masks({n: w.detach() for n, w in prunable_weights(build("bert", seed=rank)).items()}, 0.8)
     file = out / f"process-{rank}.safetensors"
     if given == "file" and rank == 0:
         save_masks(file, masks)
-    options = {"ratio": {"ratio": 0.8}, "masks": {"masks": masks}, "file": {"masks": file}, "missing": {"masks": file}}
-    callback = TworeCallback(**options[given], metrics_every=4, save_at=6)
+    options = {"ratio": {"ratio": 0.8}, "masks": {"masks": masks}}.get(given, {"masks": file})
+    callback = TworeCallback(**options, metrics_every=4, save_at=6)
     witness = Witness(callback)
     made = trainer(
         "bert", out, callback, witness, seed=rank, max_steps=8, ddp_backend="gloo", max_grad_norm=0.01, logging_steps=4
     )
     made.remove_callback(PrinterCallback)
-    seen: dict = {"error": ""}
     try:
         made.train()
-        save_masks(out / f"masks-{rank}.safetensors", callback.masks)
-        seen |= {
-            "revived": witness.revived,
-            "weights": [float(p.double().sum()) for p in made.model.parameters()],
-            "measured": [entry["step"] for entry in made.state.log_history if "random_distance" in entry],
-        }
     except (ValueError, OSError) as error:
-        seen["error"] = str(error)
-    (out / f"seen-{rank}.json").write_text(json.dumps(seen))
+        return {"error": str(error)}
+    save_masks(out / f"masks-{rank}.safetensors", callback.masks)
+    return {
+        "error": "",
+        "revived": witness.revived,
+        "weights": [float(p.double().sum()) for p in made.model.parameters()],
+        "measured": [entry["step"] for entry in made.state.log_history if "random_distance" in entry],
+    }
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    torch.set_num_threads(1)
+    this = int(os.environ["RANK"])
+    for case in CASES:
+        folder = Path(sys.argv[1]) / case
+        folder.mkdir(exist_ok=True)
+        (folder / f"seen-{this}.json").write_text(json.dumps(fine_tune(case, folder, this)))

@@ -8,6 +8,7 @@ ratios. Nothing here is fitted but `tuned_probe`, which goes on the board by lea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pandas as pd
 
@@ -27,10 +28,8 @@ def candidates(settings: Sequence[SettingTables]) -> list[Predictor]:
         return []
     smooth = smooth_probe()
     found = [smooth, ranked_probe(), shortlist_pilot(smooth), shortlist_pilot(smooth, best=1)]
-    try:
+    with suppress(ValueError):  # one cluster only: nothing to learn from
         found.append(tuned_probe(settings))
-    except ValueError:  # one cluster only: nothing to learn from
-        pass
     return found
 
 

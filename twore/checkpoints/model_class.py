@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -68,7 +68,7 @@ def break_ties(model: nn.Module) -> None:
         for name in names[1:]:
             path, _, attribute = name.rpartition(".")
             module = model.get_submodule(path)
-            setattr(module, attribute, nn.Parameter(torch.empty_like(module._parameters[attribute])))
+            setattr(module, attribute, nn.Parameter(torch.empty_like(model.get_parameter(name))))
 
 
 def stored_to_model(model: nn.Module, stored: Iterable[str]) -> dict[str, str]:
@@ -97,7 +97,7 @@ def _renaming(model: nn.Module) -> Callable[[str], str | None]:
         from transformers.core_model_loading import WeightRenaming
     except ImportError:  # a transformers 5 without renaming rules loads names as they are
         return lambda name: name
-    rules = get_model_conversion_mapping(model)
+    rules = get_model_conversion_mapping(cast(Any, model))
 
     def rename(name: str) -> str | None:
         for rule in (rule for rule in rules if isinstance(rule, WeightRenaming)):

@@ -83,7 +83,13 @@ def _load(path: Path) -> Any:
         ) from error
     except FileNotFoundError:
         raise
-    except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
+    except RuntimeError as error:
+        if "TorchScript" in str(error):
+            raise CheckpointError(
+                f"{path} is a TorchScript program: save the state dict of its model instead"
+            ) from error
+        raise CheckpointError(_damaged(path)) from error
+    except (EOFError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(_damaged(path)) from error
 
 

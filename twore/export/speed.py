@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+DENSE = 0.99  # layers that keep more than this stay dense in any sensible use: they are not timed; our choice
 COLUMNS = ["shape", "layers", "density", "batch", "dense_ms", "sparse_ms", "speedup"]
 
 
@@ -27,7 +28,8 @@ class SparseSpeed:
     table: pd.DataFrame  # a row a shape and batch: layers (how many), density, milliseconds each, dense / sparse
     device: str
     threads: int
-    left_out: int  # weights that are no matrices
+    convolutions: int  # weights that are no matrices: not timed
+    dense: int  # matrices that keep more than DENSE: not timed
 
     def speedup(self, batch: int) -> float:
         """Dense over sparse time of all layers together: above 1 is faster. Only matrix multiplications count."""
@@ -39,7 +41,8 @@ class SparseSpeed:
     def sentence(self) -> str:
         """What it means, for people."""
         if self.table.empty:
-            return "No linear layer to measure: CSR has no convolution, so unstructured zeros bring no speed here."
+            why = "CSR has no convolution" if self.convolutions else "there are too few zeros"
+            return f"No linear layer to measure: {why}, so the zeros bring no speed here."
         sizes = self.table["shape"].map(lambda shape: shape[0] * shape[1]) * self.table["layers"]
         density = float((sizes * self.table["density"]).sum() / sizes.sum())
         parts = []
@@ -50,7 +53,7 @@ class SparseSpeed:
         threads = f"{self.threads} thread" + ("s" if self.threads != 1 else "")
         where = f"{self.device}, {threads}" if self.device == "cpu" else self.device
         return (
-            f"With {density:.1%} of the linear weights kept, torch CSR is {', '.join(parts)} "
+            f"With {density:.1%} of the pruned linear weights kept, torch CSR is {', '.join(parts)} "
             f"(matrix multiplications only, float32, {where}). Dense kernels gain nothing from zeros."
         )
 
@@ -64,8 +67,8 @@ def sparse_speed(
 ) -> SparseSpeed:
     """Time x W^T dense and with W as CSR, for every shape among `weights`.
 
-    weights: name -> (out, in), zeros in place; others than matrices are counted and left out. Layers of equal shape
-        are timed once, with the one whose density is nearest their mean.
+    weights: name -> (out, in), zeros in place; layers of equal shape are timed once, with the one whose density is
+        nearest their mean. Convolutions, and layers without zeros to speak of, are counted and not timed.
     batch: rows of x (sentences x tokens), one number or several.
     seconds: how long each of the measurements runs; the median of its calls is reported. At least one call each.
     device: where; the weights are brought there as float32, since CSR lacks half types on the CPU.
@@ -76,14 +79,16 @@ def sparse_speed(
     if not seconds > 0:
         raise ValueError(f"seconds is a time above 0: got {seconds}")
     shapes: dict[tuple[int, int], dict[str, float]] = {}  # shape -> name -> density
-    left_out = 0
+    convolutions = dense_layers = 0
     for name in weights:
         weight = weights[name]
-        if weight.ndim == 2 and weight.numel():
-            density = int(weight.count_nonzero()) / weight.numel()
-            shapes.setdefault((weight.shape[0], weight.shape[1]), {})[name] = density
+        density = int(weight.count_nonzero()) / max(weight.numel(), 1)
+        if weight.ndim != 2:
+            convolutions += 1
+        elif density > DENSE or not weight.numel():
+            dense_layers += 1
         else:
-            left_out += 1
+            shapes.setdefault((weight.shape[0], weight.shape[1]), {})[name] = density
     rows = []
     for shape, densities in shapes.items():
         mean = sum(densities.values()) / len(densities)
@@ -93,7 +98,7 @@ def sparse_speed(
             dense_ms, sparse_ms = _times(dense, count, seconds)
             rows.append((shape, len(densities), mean, count, dense_ms, sparse_ms, dense_ms / sparse_ms))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    return SparseSpeed(table, str(device), torch.get_num_threads(), left_out)
+    return SparseSpeed(table, str(device), torch.get_num_threads(), convolutions, dense_layers)
 
 
 @torch.no_grad()

@@ -71,6 +71,8 @@ class TworeCallback(TrainerCallback):
             raise ValueError("masks say what is pruned: leave out ratio and exclude, which are for making them")
         if masks is None and ratio is None and metrics_every is None and save_at == () and stop_at is None:
             raise ValueError("nothing to do: give masks or ratio, metrics_every, save_at or stop_at")
+        if isinstance(masks, Mapping) and not masks:
+            raise ValueError("masks is empty: make_masks(prunable_weights(model), ratio) makes some")
         if metrics_every is not None and not (isinstance(metrics_every, int) and metrics_every > 0):
             raise ValueError(f"metrics_every is a number of updates, 1 or more: got {metrics_every!r}")
         self.ratio = None if ratio is None else check_ratio(ratio)
@@ -193,23 +195,34 @@ class TworeCallback(TrainerCallback):
         """The masks of this training: given, of the checkpoint it resumes from, made before, or made now."""
         masks, resumed = self._given, state.global_step > 0
         if masks is None and resumed:
-            masks = _checkpoint_folder(args, state) / MASKS_FILE
-            if not masks.is_file():
-                raise ValueError(
-                    f"training resumes at step {state.global_step} but there is no {masks}: "
-                    f"pass masks= the {MASKS_FILE} of the checkpoint it resumes from"
-                )
+            masks = self._of_checkpoint(model, args, state)
         if isinstance(masks, (str, os.PathLike)):
             masks = load_masks(masks)
         if masks is None and self._masks is not None and self._made_for is not None and self._made_for() is model:
             masks = self._masks  # trained again: the same weights stay removed, also among equals
         if masks is None:
-            weights = prunable_weights(model, self._kinds, exclude=self._exclude)
-            return make_masks({name: weight.detach() for name, weight in weights.items()}, self.ratio or 0.0)
+            return make_masks(prunable_weights(model, self._kinds, exclude=self._exclude), self.ratio or 0.0)
         if resumed and (audit := audit_masks(model, masks)).revived:
             raise ValueError(
                 f"the checkpoint of step {state.global_step} has {audit.revived} weights that the masks remove: "
                 "pass the masks it was trained with, or load it with from_pretrained and start a new training"
+            )
+        return masks
+
+    def _of_checkpoint(self, model: nn.Module, args: TrainingArguments, state: TrainerState) -> dict[str, Tensor]:
+        """The masks beside the checkpoint that training resumes from; ValueError where they are not what is asked."""
+        file = _checkpoint_folder(args, state) / MASKS_FILE
+        if not file.is_file():
+            raise ValueError(
+                f"training resumes at step {state.global_step} but there is no {file}: "
+                f"pass masks= the {MASKS_FILE} of the checkpoint it resumes from"
+            )
+        masks, ratio = load_masks(file), self.ratio or 0.0
+        removed = {name: int(mask.logical_not().sum()) for name, mask in masks.items()}
+        weights = prunable_weights(model, self._kinds, exclude=self._exclude)
+        if removed != {name: round(ratio * weight.numel()) for name, weight in weights.items()}:
+            raise ValueError(
+                f"{file} was made with another ratio, kinds or exclude: resume with the same, or pass masks={str(file)!r}"
             )
         return masks
 

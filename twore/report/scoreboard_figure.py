@@ -65,7 +65,7 @@ def scoreboard_chart(board: pd.DataFrame, *, unit: str = "score points", most: i
     ax.grid(True, axis="x")
     ax.set_axisbelow(True)
     ax.set_xlabel(f"regret ({unit}; linear to {LINEAR:g}, then logarithmic)")
-    ax.set_title("What each way of choosing the epoch loses", loc="left")
+    ax.set_title("What each way of choosing the epoch loses", loc="left", pad=24)
     used = [needs for needs in KINDS if (rows["needs"] == needs).any()]
     handles = [Line2D([], [], color=KINDS[n][0], marker=KINDS[n][1], ls="none", label=_needs(n)) for n in used]
     handles += [

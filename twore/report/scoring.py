@@ -1,7 +1,7 @@
-"""The scoreboard of run folders, written: scoreboard.csv, a row a setting beside it, the chart, and a few lines of text.
+"""The scoreboard of run folders, written: scoreboard.csv, a row a setting beside it, the chart, and lines of text.
 
-    write_scoreboard([Path("runs/a"), Path("runs/b")], Path("scores"))
-        -> scores/scoreboard.csv, scores/scoreboard_settings.csv, scores/figures/scoreboard.png and .svg
+write_scoreboard([Path("runs/a"), Path("runs/b")], Path("scores"))
+    -> scores/scoreboard.csv, scores/scoreboard_settings.csv, scores/figures/scoreboard.png and .svg
 """
 
 from __future__ import annotations
@@ -45,14 +45,13 @@ def write_scoreboard(folders: Sequence[Path], out: Path, *, dense: str = "mean")
 
 def in_words(scores: Scores, *, most: int = 15) -> str:
     """The first rows of the board and every trivial rule, for a terminal."""
-    lines = ["mean regret (90 % interval)  worst setting  cost  settings  predictor"]
+    lines = ["mean regret (90 % interval)  worst setting    cost  settings  predictor"]
     for place, (_, row) in enumerate(scores.board.iterrows()):
         if place < most or row["trivial"]:
-            mark = " (trivial)" if row["trivial"] else ""
-            lines.append(
-                f"{row['mean_regret']:6.2f} {_interval(row['mean_low'], row['mean_high']):20}  {row['worst_regret']:13.2f}"
-                f"  {_cost(row['cost']):>4}  {row['settings']:>8}  {row['predictor']}{mark}"
-            )
+            name = row["predictor"] + (" (trivial)" if row["trivial"] else "")
+            mean = f"{row['mean_regret']:6.2f} {_interval(row['mean_low'], row['mean_high'])}"
+            cost = _cost(row["cost"])
+            lines.append(f"{mean:27}  {row['worst_regret']:13.2f}  {cost:>6}  {row['settings']:>8}  {name}")
     if scores.left_out:
         lines.append(f"left out, their grids are not complete: {', '.join(scores.left_out)}")
     return "\n".join(lines)

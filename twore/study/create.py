@@ -28,6 +28,7 @@ AXES = (
     "finetune_seeds",
     "settings",
     "probe_batches",
+    "landscape",
     "keep_weights",
 )
 TRIAL_BATCHES = 8  # updates behind the choice of precision; our choice: a second or two on a laptop

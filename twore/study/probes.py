@@ -82,6 +82,19 @@ def probe(context: Context, group: Group, load: Load) -> None:
     store.put("probes", group.probe_key, record | {"provenance": provenance(context, started)})
 
 
+def right(model: nn.Module, data: Any, batches: list[Any], numerics: Numerics) -> dict[str, float]:
+    """score: percent right; loss: mean cross-entropy in nats; of a model in eval mode, on these batches."""
+    right, nats, count = 0.0, 0.0, 0
+    with numerics.autocast():
+        for batch in batches:
+            p: Tensor = data.outputs(model, batch)  # (N, C)
+            wanted: Tensor = data.targets(batch)  # (N,)
+            right += float((p.argmax(1) == wanted).sum())
+            nats -= float(p.gather(1, wanted[:, None]).clamp_min(1e-30).log().double().sum())
+            count += len(wanted)
+    return {"score": 100.0 * right / count, "loss": nats / count}
+
+
 def _measured(dense: nn.Module, group: Group, data: TaskData, batches: list[Any]) -> dict[str, float]:
     """Score and loss of a network after pruning, before and after repair."""
     numerics = group.trajectory.study.numerics
@@ -93,9 +106,9 @@ def _measured(dense: nn.Module, group: Group, data: TaskData, batches: list[Any]
         seed=group.trajectory.seed,
     )  # fmt: skip
     apply_masks(pruned, masks)
-    bare = _right(pruned, data, batches, numerics)
+    bare = right(pruned, data, batches, numerics)
     _repair(pruned, dense, tuple(masks), data, batches, numerics)
-    repaired = _right(pruned, data, batches, numerics)
+    repaired = right(pruned, data, batches, numerics)
     return {f"pruned_{k}": v for k, v in bare.items()} | {f"recalibrated_{k}": v for k, v in repaired.items()}
 
 
@@ -113,19 +126,6 @@ def _repair(
         recalibrate_batchnorm(model, batches, forward)
     elif dense is not None:
         rescale_outputs(model, output_statistics(dense, batches[:1], forward, names), batches[:1], forward, names)
-
-
-def _right(model: nn.Module, data: Any, batches: list[Any], numerics: Numerics) -> dict[str, float]:
-    """Percent right, and mean cross-entropy in nats."""
-    right, nats, count = 0.0, 0.0, 0
-    with numerics.autocast():
-        for batch in batches:
-            p: Tensor = data.outputs(model, batch)  # (N, C)
-            wanted: Tensor = data.targets(batch)  # (N,)
-            right += float((p.argmax(1) == wanted).sum())
-            nats -= float(p.gather(1, wanted[:, None]).clamp_min(1e-30).log().double().sum())
-            count += len(wanted)
-    return {"score": 100.0 * right / count, "loss": nats / count}
 
 
 def _training_passes(data: TaskData, study: Study) -> float:

@@ -57,6 +57,8 @@ class Study:
     """Permutations behind random_distance."""
     probe_batches: int = 4
     """Training batches on which pruned checkpoints are scored before fine-tuning (probes.csv); 0 means no probes."""
+    landscape: bool = False
+    """Also measure CKA and linear mode connectivity of each pair of fine-tune seeds (pairs.csv)."""
     data_fingerprint: str = "auto"
     """Fingerprint of the data set; auto: taken when the study is created."""
     keep_weights: bool = False
@@ -212,7 +214,8 @@ class Group:
     @cached_property
     def pairs_key(self) -> str:
         """Identity of the pair metrics of all fine-tune seeds."""
-        return key_of("pairs", list(self.cell_keys.values()))
+        cells = list(self.cell_keys.values())
+        return key_of("pairs", [*cells, "landscape"] if self.trajectory.study.landscape else cells)
 
     @property
     def pairs(self) -> list[tuple[int, int]]:

@@ -21,11 +21,11 @@ import torch
 from torch import nn
 
 from twore.files import CorruptFileError, read_about, write_record
-from twore.metrics import PairAccumulator
 from twore.pruning import audit_masks, recalibrate_batchnorm, save_masks
 from twore.seeds import derive_seed, seed_everything
 from twore.study.claims import Claims
 from twore.study.context import Context, data_of, provenance
+from twore.study.pairs import pair_rows
 from twore.study.probes import probe, probed
 from twore.study.specs import Group, Trajectory
 from twore.study.store import Store, set_aside
@@ -223,9 +223,8 @@ def _clock(store: Store, group: Group) -> tuple[int, int]:
     return group.epoch, int(read_about(path)["update"])
 
 
-@torch.inference_mode()
 def _pair_metrics(context: Context, group: Group) -> None:
-    """One pass over the training set with all fine-tuned models of the group; a row a pair of seeds, and their mean."""
+    """Measure the pairs of a group's fine-tuned models; weights that are missing are computed again."""
     started, store, study = time.monotonic(), Store(context.out), group.trajectory.study
     data = data_of(context, study)
     models = {}
@@ -237,19 +236,8 @@ def _pair_metrics(context: Context, group: Group) -> None:
             set_aside(store.weights(key), error)
             _fine_tuned_cell(context, group, seed, needs_weights=True)
             load_weights(store.weights(key), models[seed])
-    sums = {pair: PairAccumulator() for pair in group.pairs}
-    with study.numerics.autocast():
-        for batch in data.plain():
-            outputs = {seed: data.outputs(model, batch) for seed, model in models.items()}
-            for (a, b), total in sums.items():
-                total.add(outputs[a], outputs[b])
-    rows: list[dict[str, Any]] = [{"pair": f"{a}-{b}", **total.result()} for (a, b), total in sums.items()]
-    means = {name: math.fsum(row[name] for row in rows) / len(rows) for name in rows[0] if name != "pair"}
-    store.put(
-        "pairs",
-        group.pairs_key,
-        {"rows": [*rows, {"pair": "mean", **means}], "provenance": provenance(context, started)},
-    )
+    rows = pair_rows(models, data, study)
+    store.put("pairs", group.pairs_key, {"rows": rows, "provenance": provenance(context, started)})
 
 
 @contextmanager
