@@ -31,6 +31,7 @@ from twore.data.pairs import Pairs, content_fingerprint
 from twore.data.parallel import TRAIN, WMT14, Corpus, load_corpus
 from twore.files import CorruptFileError, read_record, write_record, write_text
 
+HUB = "the Hugging Face hub"
 LANGUAGES = ("de", "en")
 STEMS = {TRAIN: "train", "newstest2013": "validation", "newstest2014": "test"}  # the hub's names
 PUBLISHED = {TRAIN: 4_508_785, "newstest2013": 3_000, "newstest2014": 3_003}  # pairs of wmt/wmt14 de-en
@@ -74,16 +75,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def prepare(options: argparse.Namespace) -> str:
     """Prepare the corpus, or find it prepared; returns what to tell the user."""
     out: Path = options.out
+    if options.folder is not None and not options.folder.is_dir():
+        raise DataError(f"{options.folder} is not a folder: --from names the one that holds the sentence pairs")
+    asked = str(options.folder.resolve()) if options.folder else HUB
     if not options.force and (manifest := _finished(out, options.max_words)):
+        if manifest.get("asked", asked) != asked:
+            before = manifest["asked"]
+            raise DataError(f"{out} holds what was prepared from {before}: name another --out, or use --force")
         return f"Already prepared: {_in_words(manifest)}. Use --force to do it again."
     if options.max_words < 0:
         raise DataError(f"--max-words is 0 (no limit) or more: got {options.max_words}")
-    if options.folder is not None and not options.folder.is_dir():
-        raise DataError(f"{options.folder} is not a folder: --from names the one that holds the sentence pairs")
     if options.folder is not None and out.resolve() in (options.folder.resolve(), options.folder.resolve() / WMT14):
         raise DataError(f"--out {out} is where --from reads: name another folder to write to")
     _require_ours(out)
-    print("Reading", options.folder or "the Hugging Face hub", file=sys.stderr)
+    print("Reading", options.folder or HUB, file=sys.stderr)
     corpus = load_corpus(WMT14, options.folder, source=LANGUAGES[0], target=LANGUAGES[1])
     for name in STEMS:
         if name not in corpus.sets:
@@ -93,6 +98,7 @@ def prepare(options: argparse.Namespace) -> str:
     manifest = {
         "name": "WMT14 German-English",
         "source": corpus.where,
+        "asked": asked,
         "source_fingerprint": corpus.fingerprint,
         "fingerprint": content_fingerprint(sets),
         "max_words": options.max_words,

@@ -86,7 +86,7 @@ def test_names_and_shapes_alone(tmp_path: Path) -> None:
         "conv1.weight": "conv", "patch_embed.proj.weight": "conv", "audio.0.weight": "conv", "fc.weight": "linear",
         "attn.in_proj_weight": "linear", "mlp.shared_expert.up.weight": "linear",
     }  # fmt: skip
-    assert set(layers(tmp_path / "m.safetensors", kinds=("linear",), exclude="mlp.*")) == {
+    assert set(layers(tmp_path / "m.safetensors", kinds="linear", exclude="mlp.*")) == {
         "fc.weight",
         "attn.in_proj_weight",
     }
@@ -112,10 +112,13 @@ def test_a_config_of_something_else(tmp_path: Path) -> None:
     for change, words in (
         ({"architectures": ["NoSuchModel"]}, "architecture NoSuchModel"),
         ({"architectures": None}, "no architecture"),
-        ({"model_type": "nothing-known"}, "no model type"),
+        ({"architectures": ["pipeline"]}, "architecture pipeline"),  # of transformers, but no model
+        ({"hidden_size": "wide"}, "no model that"),
+        ({"hidden_act": "none-known"}, "cannot be built"),
+        ({"model_type": "nothing-known"}, "no model that"),
         ({"intermediate_size": 48}, "config.json is of another model"),
         ({"num_hidden_layers": 3}, "stores no tensor for"),
-        ({"model_type": "mine", "auto_map": {"AutoConfig": "code.Mine"}}, "no model type"),  # its code is not run
+        ({"model_type": "mine", "auto_map": {"AutoConfig": "code.Mine"}}, "no model that"),  # its code is not run
     ):
         path.write_text(json.dumps({**config, **change}))
         with pytest.raises(CheckpointError, match=words) as error:

@@ -236,7 +236,7 @@ def test_hub_data_equal_the_same_parquet(monkeypatch, online, parquet_folder: Pa
             {part: datasets.Dataset(pa.concat_tables(map(pq.read_table, paths))) for part, paths in files.items()}
         )
 
-    monkeypatch.setattr("twore.data.cifar._cannot_connect", lambda _: None)
+    monkeypatch.setattr("twore.data.hub.cannot_connect", lambda _: None)
     monkeypatch.setattr("datasets.load_dataset", fake)
     found = load_images("cifar10", None)
     assert asked == ["uoft-cs/cifar10"] and same(found, expected) and found.fingerprint == expected.fingerprint
@@ -246,7 +246,7 @@ def test_failed_hub_download_says_so(monkeypatch, online):
     def fail(_: str) -> None:
         raise ConnectionError("reset")
 
-    monkeypatch.setattr("twore.data.cifar._cannot_connect", lambda _: None)
+    monkeypatch.setattr("twore.data.hub.cannot_connect", lambda _: None)
     monkeypatch.setattr("datasets.load_dataset", fail)
     with pytest.raises(DataError, match="the download failed with ConnectionError.*--data DIR"):
         load_images("cifar10", None)

@@ -149,7 +149,7 @@ def test_wrong_bytes_are_refused_and_deleted(script, archive: Path, host, tmp_pa
 
 
 def test_failed_hosts_are_named_in_one_sentence(script, archive: Path, tmp_path: Path, capsys, monkeypatch):
-    monkeypatch.setattr("twore.data.cifar._cannot_connect", lambda _: "no connection to hub")
+    monkeypatch.setattr("twore.data.hub.cannot_connect", lambda _: "no connection to hub")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.delenv("HF_DATASETS_OFFLINE", raising=False)
     assert script.main(["--download", "--mirror", "nonsense", "--out", str(tmp_path / "out")]) == 1

@@ -318,3 +318,20 @@ def test_infinite_and_negative_zero_entries_become_plain_zero(tmp_path: Path) ->
     prune_checkpoint(tmp_path / "m.safetensors", 0.5, tmp_path / "out.safetensors")
     weight = load_file(tmp_path / "out.safetensors")["fc.weight"]
     assert weight.tolist() == [[0, 0], [torch.inf, 2]] and not weight.signbit().any()
+
+
+def test_a_file_whose_write_fails_leaves_nothing_and_overwrites_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(state_dict(), tmp_path / "m.safetensors")
+    (tmp_path / "out.masks.safetensors").write_text("mine")
+    with pytest.raises(ValueError, match=r"out\.masks\.safetensors is there already"):
+        prune_checkpoint(tmp_path / "m.safetensors", 0.5, tmp_path / "out.safetensors")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("twore.checkpoints.writing.write_safetensors", fail)
+    with pytest.raises(OSError, match="disk full"):
+        prune_checkpoint(tmp_path / "m.safetensors", 0.5, tmp_path / "new.safetensors")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.safetensors", "out.masks.safetensors"]

@@ -87,7 +87,18 @@ def test_outputs_are_probabilities_a_row_a_target_token(data, model):
 
 def test_similarity_pairs_limits_what_plain_reads(data, model):
     few = replace(TASK, similarity_pairs=10).load(None, torch.device("cpu"))
-    assert sum(len(batch.wanted) for batch in few.plain()) == int(data.train.target.lengths[:10].sum())
+    rows = range(0, 300, 30)  # evenly spaced: a corpus may be sorted by domain
+    assert sum(len(batch.wanted) for batch in few.plain()) == int(data.train.target.lengths[rows].sum())
+
+
+def test_the_first_plain_batches_are_not_the_longest_ones(data):
+    longest = [max(batch.source.shape[1], batch.target.shape[1]) for batch in data.plain()]
+    assert longest != sorted(longest, reverse=True)
+
+
+def test_no_evaluation_batch_is_larger_than_its_budget_on_either_side(data):
+    for batch in data.plain():
+        assert max(batch.source.numel(), batch.target.numel()) <= translation.EVAL_TOKENS
 
 
 def test_every_split_is_scored_with_its_signature(data, model):
@@ -146,8 +157,15 @@ def test_a_plan_knows_its_size_without_data():
         ({"d_model": 30, "heads": 4}, "multiple of heads"),
         ({"dropout": 1.0}, "dropout is in"),
         ({"chosen_on": "newstest2013"}, "different sets"),
-        ({"also": ("test",), "scored_on": "x"}, "also cannot name"),
-        ({"layers": 0}, "layers is at least 1"),
+        ({"also": ("test",)}, "also cannot name"),
+        ({"also": "newstest2014"}, "also is a list of sets"),
+        ({"scored_on": "train"}, "no set 'train' to score"),
+        ({"dataset": "generated", "also": ()}, "no set 'newstest2013'"),
+        ({"chosen_on": "heldout-a"}, "no set 'heldout-a'"),
+        ({"source": "fr"}, "is in de and en"),
+        ({"heads": 0}, "heads is a whole number"),
+        ({"vocab_size": 5.5}, "vocab_size is a whole number"),
+        ({"layers": 0}, "layers is a whole number, at least 1"),
         ({"pick": "last"}, "pick"),
         ({"tokenizer": "words"}, "tokenizer"),
     ],
@@ -158,9 +176,22 @@ def test_bad_fields_are_refused_in_one_sentence(fields, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_set_that_is_not_there_is_named(data):
-    with pytest.raises(DataError, match="no set 'newstest2013'.*validation, test"):
-        replace(TASK, scored_on="newstest2013").load(None, torch.device("cpu"))
+def test_a_set_that_the_corpus_lacks_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("TWORE_CACHE", str(tmp_path / "cache"))
+    lines = [f"Satz {i} hier, {i * 7} dort." for i in range(60)]
+    for name in ("train.de", "train.en", "test.de", "test.en"):
+        path = tmp_path / "mine" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(lines if name.startswith("train") else lines[:5]) + "\n", encoding="utf-8")
+    own = replace(TASK, dataset="mine", pairs=0, vocab_size=60, chosen_on="")
+    assert len(own.load(tmp_path, torch.device("cpu")).text.sets["test"]) == 5
+    with pytest.raises(DataError, match="no set 'dev'.*there are test"):
+        replace(own, scored_on="dev").load(tmp_path, torch.device("cpu"))
+
+
+def test_a_list_of_sets_is_as_good_as_a_tuple():
+    held = replace(TASK, heldout=20)
+    assert replace(held, also=["heldout-a"]) == replace(held, also=("heldout-a",))
 
 
 @pytest.mark.slow

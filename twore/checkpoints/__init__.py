@@ -12,7 +12,7 @@ from twore.checkpoints.errors import CheckpointError
 from twore.checkpoints.folders import model_files, other_files
 from twore.checkpoints.layers import Layer, LayerChoice, Layers, find_layers
 from twore.checkpoints.opening import Checkpoint, LazyTensors, open_checkpoint
-from twore.checkpoints.places import check_out, new_folder
+from twore.checkpoints.places import check_out, new_files, new_folder
 from twore.checkpoints.tensor_files import TensorInfo, write_safetensors
 from twore.checkpoints.writing import write_like
 
@@ -27,6 +27,7 @@ __all__ = [
     "check_out",
     "find_layers",
     "model_files",
+    "new_files",
     "new_folder",
     "open_checkpoint",
     "other_files",

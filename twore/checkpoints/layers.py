@@ -23,8 +23,8 @@ BY = ("auto", "class", "names")
 class LayerChoice:
     """What the user chose. Patterns are globs, compared with a weight's name and with its module's name."""
 
-    kinds: tuple[str, ...] = ("conv", "linear")
-    """conv, linear."""
+    kinds: str | Sequence[str] = ("conv", "linear")
+    """conv, linear, or both."""
     include: str | Sequence[str] | None = None
     """Only what matches one of these."""
     exclude: str | Sequence[str] | None = None

@@ -19,17 +19,18 @@ from twore.checkpoints.errors import CheckpointError
 def model_class(folder: Path) -> tuple[Any, Any]:
     """(config, class) of a folder. CheckpointError when transformers does not know them."""
     import transformers  # seconds of import: only folders need it
+    from huggingface_hub.errors import StrictDataclassError
 
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except (ValueError, OSError, LookupError, TypeError, AttributeError, StrictDataclassError) as error:
         raise CheckpointError(
-            f"{folder}/config.json is of no model type that the installed transformers knows: "
+            f"{folder}/config.json is of no model that the installed transformers knows: "
             'tell layers by names and shapes, --layers names (LayerChoice(by="names"))'
         ) from error
     names = getattr(config, "architectures", None) or []
-    found = getattr(transformers, names[0], None) if names else None
-    if found is None:
+    found = getattr(transformers, str(names[0]), None) if names else None
+    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
         what = f"architecture {names[0]}, which the installed transformers lacks" if names else "no architecture"
         raise CheckpointError(
             f"{folder}/config.json names {what}: "
@@ -44,7 +45,7 @@ def meta_model(folder: Path) -> nn.Module:
     try:
         with torch.device("meta"):
             return cls(config)
-    except (ImportError, RuntimeError, NotImplementedError, ValueError) as error:
+    except (ImportError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"{cls.__name__} of {folder} cannot be built ({reason}): "

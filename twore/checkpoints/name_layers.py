@@ -26,11 +26,12 @@ OTHER_WORDS = {"pos", "position", "positions", "positional", "norm", "bias"}
 
 def layers_by_names(checkpoint: Checkpoint, choice: LayerChoice) -> Layers:
     """See `find_layers`."""
-    for kind in choice.kinds:
+    chosen_kinds = [choice.kinds] if isinstance(choice.kinds, str) else list(choice.kinds)
+    for kind in chosen_kinds:
         if kind not in KINDS:
             raise unknown("kind of weight", kind, KINDS)
     kinds = {name: _kind(info) for name, info in checkpoint.tensors.items()}
-    candidates = [name for name, kind in kinds.items() if kind in choice.kinds]
+    candidates = [name for name, kind in kinds.items() if kind in chosen_kinds]
     includes, excludes = _as_list(choice.include), _as_list(choice.exclude)
     for pattern in includes or []:
         _check(pattern, candidates, "matches no layer")
@@ -43,7 +44,7 @@ def layers_by_names(checkpoint: Checkpoint, choice: LayerChoice) -> Layers:
     ]
     if not chosen:
         raise ValueError(
-            f"no {' or '.join(choice.kinds)} layer is left of {len(checkpoint.tensors)} tensors in {checkpoint.path}, "
+            f"no {' or '.join(chosen_kinds)} layer is left of {len(checkpoint.tensors)} tensors in {checkpoint.path}, "
             "told by names and shapes: widen --include, --exclude or --kinds"
         )
     ties = {
@@ -54,7 +55,7 @@ def layers_by_names(checkpoint: Checkpoint, choice: LayerChoice) -> Layers:
         for name in group
     }
     layers: dict[str, Layer] = {}
-    notes = ["layers were told by the tensors' names and shapes"]
+    notes = ["layers were told by the tensors' names and shapes, and masks carry these names"]
     for name in chosen:
         info, group = checkpoint.tensors[name], ties.get(name, (name,))
         if len(group) > 1 and _any_excluded(group, excludes or []):

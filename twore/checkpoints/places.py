@@ -40,3 +40,17 @@ def new_folder(out: Path) -> Iterator[Path]:
         temporary.replace(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def new_files(out: Path) -> Iterator[Path]:
+    """A folder to fill with files, which move beside `out` when the block ends, the one of its name last."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in sorted(temporary.iterdir(), key=lambda path: path.name == out.name):
+            path.replace(out.with_name(path.name))
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -42,12 +42,14 @@ def run(options: argparse.Namespace) -> int:
             return 0
         if any(rows < 1 for rows in options.batch):
             raise ValueError(f"--batch is a number of rows, 1 or more: got {min(options.batch)}")
+        weights = (
+            None if options.no_speed else layer_weights(options.model, LayerChoice(tied="prune", by=options.layers))
+        )
         out = options.out or Path(f"{stem}-export")
         exported = export_model(options.model, out, forms=options.forms, compressed=not options.no_compressed)
         print(sizes_in_words(exported.sizes))
         print(f"files: {exported.out}")
-        if not options.no_speed:
-            weights = layer_weights(options.model, LayerChoice(tied="prune", by=options.layers))
+        if weights is not None:
             speed = sparse_speed(weights, batch=options.batch)
             shown = speed.table.assign(shape=speed.table["shape"].map(lambda shape: f"{shape[0]}x{shape[1]}"))
             shown.to_csv(exported.out / "speed.csv", index=False)

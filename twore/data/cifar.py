@@ -11,26 +11,18 @@ The rows keep the published order in all of them.
 from __future__ import annotations
 
 import hashlib
-import os
-import socket
-import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from twore.data.hub import HubError, load_hub
 from twore.data.images import DataError, ImageSet, content_fingerprint, content_sha256
 from twore.data.parquet import decode_table, find_shards, read_shards
 from twore.data.prepared import is_prepared, read_prepared
 
 SIZE = (32, 32)  # (H, W)
-CONNECT_SECONDS = 3.0  # our choice: enough for a slow network, and far less than the hub client's 20 s of retries
-
-
-class HubError(DataError):
-    """The Hugging Face hub gave no data; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -162,21 +154,8 @@ def check_md5(path: Path, expected: str) -> None:
 
 def read_hub(spec: CifarSpec) -> ImageSet:
     """Download from (or find in the cache of) the Hugging Face hub; `HubError` at once when it cannot be reached."""
-    switches = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")  # set, they mean that only the cache is read
-    offline = any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in switches)
-    if not offline:
-        problem = _cannot_connect(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-        if problem:
-            raise HubError(f"cannot fetch {spec.title} from the Hugging Face hub ({problem})")
-    import datasets  # takes seconds to import: only when used
-
-    try:
-        parts = datasets.load_dataset(spec.hub).with_format("arrow")
-        train, test = parts["train"][:], parts["test"][:]
-    except Exception as error:  # the hub, its client and the cache fail in many ways, and all mean this
-        reason = "offline, and not in the cache" if offline else f"the download failed with {type(error).__name__}"
-        raise HubError(f"cannot fetch {spec.title} from the Hugging Face hub ({reason})") from error
-    return _from_tables(spec, train, test, f"{spec.hub} on the Hugging Face hub")
+    parts = load_hub(spec.hub, title=spec.title).with_format("arrow")
+    return _from_tables(spec, parts["train"][:], parts["test"][:], f"{spec.hub} on the Hugging Face hub")
 
 
 def _from_tables(spec: CifarSpec, train: Any, test: Any, source: str) -> ImageSet:
@@ -193,17 +172,3 @@ def _find_batches(spec: CifarSpec, place: Path) -> Path | None:
     if (place / spec.batches).is_dir():
         return place / spec.batches
     return place if any((place / file).is_file() for file in spec.marks) else None
-
-
-def _cannot_connect(endpoint: str) -> str | None:
-    """Why the host (or the proxy in front of it) takes no connection, or None when it does."""
-    target = urllib.parse.urlsplit(endpoint)
-    proxy = urllib.request.getproxies().get(target.scheme)
-    if proxy and not urllib.request.proxy_bypass(target.hostname or ""):
-        target = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    port = target.port or (80 if target.scheme == "http" else 443)
-    try:
-        socket.create_connection((target.hostname or "", port), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        return f"no connection to {target.hostname}: {error.strerror or error}"
-    return None

@@ -31,7 +31,9 @@ def load_hub(repository: str, *configuration: str, title: str) -> Any:
     if not offline:
         problem = cannot_connect(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
         if problem:
-            raise HubError(f"cannot fetch {title} from the Hugging Face hub ({problem})")
+            raise HubError(
+                f"cannot fetch {title} from the Hugging Face hub ({problem}); HF_HUB_OFFLINE=1 reads the client's cache"
+            )
     import datasets  # takes seconds to import: only when used
 
     try:
@@ -44,13 +46,13 @@ def load_hub(repository: str, *configuration: str, title: str) -> Any:
 
 def cannot_connect(endpoint: str) -> str | None:
     """Why the host (or the proxy in front of it) takes no connection, or None when it does."""
-    target = urllib.parse.urlsplit(endpoint)
+    target = urllib.parse.urlsplit(endpoint if "//" in endpoint else f"https://{endpoint}")
     proxy = urllib.request.getproxies().get(target.scheme)
     if proxy and not urllib.request.proxy_bypass(target.hostname or ""):
         target = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    port = target.port or (80 if target.scheme == "http" else 443)
     try:
+        port = target.port or (80 if target.scheme == "http" else 443)
         socket.create_connection((target.hostname or "", port), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        return f"no connection to {target.hostname}: {error.strerror or error}"
+    except (OSError, ValueError) as error:  # ValueError: a port that is none
+        return f"no connection to {target.hostname}: {getattr(error, 'strerror', None) or error}"
     return None

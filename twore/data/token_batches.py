@@ -7,8 +7,6 @@ Lengths are those the model sees, with the end of sentence. N pairs, B pairs of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -43,29 +41,15 @@ def token_batches(source_lengths: Lengths, target_lengths: Lengths, budget: int,
 def evaluation_batches(lengths: Lengths, budget: int) -> list[NDArray[np.int64]]:
     """Rows of each batch, longest sentences first (so memory peaks at once), every one once: B x longest <= budget.
 
-    The same for ever: ties keep their order. `original_order` undoes it.
+    The same for ever: ties keep their order.
     """
     lengths = np.asarray(lengths)
     return _cut(np.argsort(lengths, kind="stable"), lengths, budget)[::-1]
 
 
-def original_order(batches: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The permutation that puts what was made batch after batch back: `made[original_order(batches)]` is by row."""
-    order = np.concatenate(batches)
-    inverse = np.empty_like(order)
-    inverse[order] = np.arange(len(order))
-    return inverse
-
-
 def padded(pairs: TokenPairs, rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
     """Source (B, S) and target (B, T) of these rows, int64, each ending in EOS and then padded with PAD."""
     return _rectangle(pairs.source, rows), _rectangle(pairs.target, rows)
-
-
-def padding_share(source_lengths: Lengths, target_lengths: Lengths, batches: Sequence[NDArray[np.int64]]) -> float:
-    """The fraction of the batches' B x S + B x T places that is padding, in [0, 1)."""
-    places = sum(len(rows) * (int(source_lengths[rows].max()) + int(target_lengths[rows].max())) for rows in batches)
-    return 1 - int(source_lengths.sum() + target_lengths.sum()) / places
 
 
 def _by_length(source: Lengths, target: Lengths, draws: NDArray[np.uint64]) -> NDArray[np.int64]:

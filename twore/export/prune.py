@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,8 +22,10 @@ from twore.checkpoints import (
     LazyTensors,
     check_out,
     find_layers,
+    new_files,
     new_folder,
     open_checkpoint,
+    other_files,
     write_like,
 )
 from twore.export.masks import PackedMasks, masks_of
@@ -85,6 +86,9 @@ def prune_checkpoint(
     if not checkpoint.is_folder and target.suffix != source.suffix:
         raise ValueError(f"--out of a {source.suffix} file is a file with that suffix: got {target}")
     check_out(source, target, folder=checkpoint.is_folder)
+    if not checkpoint.is_folder:
+        for path in _beside(target, checkpoint).values():
+            check_out(source, path, folder=False)
     found = find_layers(checkpoint, choice)
 
     weights = LazyTensors({layer.name: layer.source for layer in found.chosen}, checkpoint.read)
@@ -95,7 +99,8 @@ def prune_checkpoint(
         "score": getattr(score, "__name__", "a function") if callable(score) else score,
         "size": int(report["size"].sum()), "kept": int(report["kept"].sum()), "notes": list(found.notes),
     }  # fmt: skip
-    with new_folder(target) if checkpoint.is_folder else nullcontext(target) as place:
+    with new_folder(target) if checkpoint.is_folder else new_files(target) as place:
+        place = place if checkpoint.is_folder else place / target.name
         beside = _beside(place, checkpoint)
         save_masks(beside["masks"], masks)
         write_text(beside["csv"], report.to_csv(index=False))
@@ -125,6 +130,4 @@ def _beside(out: Path, checkpoint: Checkpoint) -> dict[str, Path]:
 
 
 def _left_behind(checkpoint: Checkpoint) -> tuple[str, ...]:
-    from twore.checkpoints import other_files
-
     return tuple(other_files(checkpoint.path)) if checkpoint.is_folder else ()

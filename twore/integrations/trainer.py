@@ -222,7 +222,8 @@ class TworeCallback(TrainerCallback):
         weights = prunable_weights(model, self._kinds, exclude=self._exclude)
         if removed != {name: round(ratio * weight.numel()) for name, weight in weights.items()}:
             raise ValueError(
-                f"{file} was made with another ratio, kinds or exclude: resume with the same, or pass masks={str(file)!r}"
+                f"{file} was made with another ratio, kinds or exclude: "
+                f"resume with the same, or pass masks={str(file)!r}"
             )
         return masks
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from twore.models.transformer import BOS, EOS, PAD, generation_config
+from twore.models.transformer import BOS, EOS, PAD, check_attention, generation_config
 
 if TYPE_CHECKING:
     from transformers import MarianMTModel
@@ -127,6 +127,7 @@ def _until_end(tokens: list[int]) -> list[int]:
 
 def _checked(model: MarianMTModel, source: Tensor, limits: Tensor) -> tuple[Tensor, Tensor, int]:
     """Source and limits on the model's device, and the largest limit; ValueError says what is wrong."""
+    check_attention(model)
     config: Any = model.config
     ids = (config.pad_token_id, config.decoder_start_token_id, config.eos_token_id)
     if ids != (PAD, BOS, EOS):

@@ -104,7 +104,9 @@ def teacher_forced(model: MarianMTModel, source: Tensor, target: Tensor, *, kept
 
     The same numbers as `model(...).logits`, with no cache, masks that are not read back from the device, and, with
     `kept`, no prediction at padding: at V 32,000 the prediction layer is the dearest one.
+    ValueError for a model whose attention is not torch's own (sdpa): the others read these masks differently.
     """
+    check_attention(model)
     hidden = model.model(
         input_ids=source,
         attention_mask=(source != PAD)[:, None, None, :],  # four dimensions are taken as they are, by both stacks
@@ -114,6 +116,13 @@ def teacher_forced(model: MarianMTModel, source: Tensor, target: Tensor, *, kept
     if kept is not None:
         hidden = hidden[kept] if kept.dtype == torch.bool else hidden.flatten(0, 1)[kept]
     return model.lm_head(hidden) + model.final_logits_bias
+
+
+def check_attention(model: nn.Module) -> None:
+    """ValueError unless the model attends by torch's scaled dot product, which takes boolean masks."""
+    kernel = getattr(model.config, "_attn_implementation", None)
+    if kernel != "sdpa":
+        raise ValueError(f"the model attends by {kernel!r}: call model.set_attn_implementation('sdpa') first")
 
 
 def generation_config(*, max_new_tokens: int, beams: int = 1, length_penalty: float = 1.0) -> GenerationConfig:

@@ -168,7 +168,7 @@ def make_parser(recipe: Recipe) -> ArgumentParser:
     """The recipe's parser: a few options, and a flag for every field of the study."""
     parser = ArgumentParser(
         prog=f"python -m twore.recipes.{recipe.name}", usage="%(prog)s [options] [--FIELD VALUE ...]",
-        description=recipe.about, exit_on_error=False, default_env=False,
+        description=recipe.about, exit_on_error=False, default_env=False, allow_abbrev=False,
         epilog="Lists are written '[0.3, 0.9]'. Every field below can also stand in a YAML file given with --config.",
     )  # fmt: skip
     parser.add_argument("--preset", default="quick", help=f"one of {', '.join(recipe.presets)}")

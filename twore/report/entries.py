@@ -73,6 +73,8 @@ def _wanted(tables: RunTables) -> list[_Wanted]:
     heavy = found.heavy[-MOST_PANELS:]
     bars = "Bars: range of the optima of single seeds."
 
+    by_loss = _loss_diagrams(results, of) if letter == "b" else []
+
     def frame(table: pd.DataFrame | None) -> pd.DataFrame:  # only called where the table was found
         assert table is not None
         return table
@@ -87,7 +89,7 @@ def _wanted(tables: RunTables) -> list[_Wanted]:
         _Wanted(f"3{letter}", f"figure-3{letter}-regimes", "The two regimes",
                 f"The same cells, each row minus its best, so that rows can be compared.{of}", None,
                 lambda: normalised_diagram(results, score_label=label), lambda: readings.regimes_reading(found)),
-        *(_loss_diagrams(results, of) if letter == "b" else ()),
+        *by_loss[:1],
         _Wanted("4", "figure-4-scaling", "How the regimes move",
                 "As figure 3, a panel a setting; all panels share one colour scale.", alone,
                 lambda: scaling_diagrams(tables.results, rows, score_label=label),
@@ -110,6 +112,7 @@ def _wanted(tables: RunTables) -> list[_Wanted]:
                 f"Not normalised: figure 2 with the best epoch of each ratio.{of}", None,
                 lambda: accuracy_diagram(results, score_label=label, optima=True),
                 lambda: [answers.optimum_sentence(found, found.heavy[-1])]),
+        *by_loss[1:],
         _Wanted("9", "figure-9-scaling-scores", "Scaling, scores as they are", "Figure 4, not normalised.", alone,
                 lambda: scaling_diagrams(tables.results, rows, as_is=True, score_label=label),
                 lambda: [_best_of_rows(tables.results)]),
@@ -128,13 +131,13 @@ def _loss_diagrams(results: pd.DataFrame, of: str) -> list[_Wanted]:
         by_loss["valid_score"] = -100 * results["valid_loss"]
     found = answers.findings(by_loss)
     label = "minus loss (hundredths of a nat a token)"
-    why = f"BLEU is coarse for small models; the loss is not. Higher is better.{of}"
+    why = f"BLEU is coarse for small models; the loss is not. Higher is better; a point is 0.01 nat a token.{of}"
     return [
         _Wanted("3b, loss", "figure-3b-loss-regimes", "The two regimes on the loss", f"Figure 3b on the loss: {why}",
-                None, lambda: normalised_diagram(by_loss, score_label=label),
+                None, lambda: normalised_diagram(by_loss, score_label=label, title="Loss above the best of each ratio"),
                 lambda: readings.regimes_reading(found)),
         _Wanted("8b, loss", "figure-8b-loss-optima", "The loss as it is, with the optima", f"Figure 8b: {why}", None,
-                lambda: accuracy_diagram(by_loss, score_label=label, optima=True),
+                lambda: accuracy_diagram(by_loss, score_label=label, title="Loss of the pruned model", optima=True),
                 lambda: [answers.optimum_sentence(found, found.heavy[-1])]),
     ]  # fmt: skip
 

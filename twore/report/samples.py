@@ -30,7 +30,7 @@ def sample_rows(samples: pd.DataFrame, found: Findings) -> list[dict[str, Any]]:
             best = ", the best epoch" if epoch == row["epoch"] else ""
             words = f"{row['ratio']:g} removed at epoch {epoch:g}{best}"
             chosen.append((words, at_ratio[at_ratio["epoch"] == epoch]))
-    texts = [(words, dict(zip(rows["sample"], rows["output"].fillna("")))) for words, rows in chosen if len(rows)]
+    texts = [(words, dict(zip(rows["sample"], rows["output"]))) for words, rows in chosen if len(rows)]
     asked = first.drop_duplicates("sample").sort_values("sample").head(MOST)
     return [
         {

@@ -165,7 +165,9 @@ def axis_label(column: str) -> str:
 def _read(path: Path | None) -> pd.DataFrame | None:
     if path is None:
         return None
-    table = pd.read_csv(path)
+    texts = path.name.startswith("samples.")  # where "None" and "nan" are words
+    empty = {"ratio": [""], "finetune_seed": [""]}
+    table = pd.read_csv(path, keep_default_na=False, na_values=empty) if texts else pd.read_csv(path)
     if "setting" in table.columns:
         label = table["setting"].astype(object)  # a study with one setting may leave it empty
         table["setting"] = label.where(label.notna(), "").astype(str)

@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
+from twore.files import CorruptFileError, read_record
 from twore.study.specs import Study
+from twore.study.store import Store
 from twore.tasks.base import TaskData
 from twore.training import Epoch
 from twore.training.tracking import tensorboard
@@ -45,6 +47,24 @@ def data_of(context: Context, study: Study) -> TaskData:
             "point --data at the study's data, or start a new study with another --out"
         )
     return data
+
+
+def check_data(store: Store, trajectory: str, data: TaskData) -> None:
+    """ValueError when the data are not those that the dense run saw, whatever its fingerprint of the corpus says.
+
+    A subsample or a vocabulary is made by libraries, whose next release may make another: checkpoints do not fit it.
+    """
+    try:
+        before = read_record(store.data_record(trajectory))
+    except (FileNotFoundError, CorruptFileError):
+        return  # nothing to compare with
+    now = data.describe()
+    changed = [name for name in before.keys() & now.keys() - {"source", "samples"} if before[name] != now[name]]
+    if changed:
+        raise ValueError(
+            f"the data are no longer those of the dense run (they differ in {', '.join(sorted(changed))}): use the "
+            "libraries that made it, or start a new study with another --out"
+        )
 
 
 @lru_cache(maxsize=2)

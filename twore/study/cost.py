@@ -203,7 +203,7 @@ def _size_of(task: Any) -> Size:
     if not hasattr(task, "example_inputs") or not hasattr(task, "example_counts"):
         return Size(weights, stored, None, None, None, size)
     counts = dict(task.example_counts())
-    train = counts.pop("train")
+    train = counts.pop("train", None)
     forward = forward_operations(model, task.example_inputs()) or None  # none counted: not known
     return Size(weights, stored, forward, train, sum(counts.values()), size)
 

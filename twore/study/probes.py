@@ -6,7 +6,8 @@
     average_recalibrated_score, ..._loss   the same of the moving average kept beside the checkpoint, where there is one
     prune_perturbation, mask_distance      from weights alone; mask_distance is to the pruned checkpoint before
     cost                                   of recalibrated_score, as a share of fine-tuning one cell: the passes that it
-                                           counts (repair and score, forward only) over three an example and epoch
+                                           counts (repair and score, forward only) over three an example and epoch;
+                                           for translation, target tokens over the padded tokens of an epoch
 
 Scores are percent right (of examples, or of target tokens with teacher forcing), losses are nats, both on training data
 without augmentation. They take a task whose data say what is right (`targets`, see twore.tasks.base); the weights-only
@@ -35,7 +36,7 @@ from twore.pruning import (
     recalibrate_batchnorm,
     rescale_outputs,
 )
-from twore.study.context import Context, data_of, provenance
+from twore.study.context import Context, check_data, data_of, provenance
 from twore.study.specs import Group, Study, Trajectory
 from twore.study.store import Store
 from twore.tasks.base import TaskData
@@ -67,6 +68,7 @@ def probe(context: Context, group: Group, load: Load) -> None:
     }
     record["mask_distance"] = _mask_distance(context, group, dense, load)
     data = data_of(context, study)
+    check_data(store, group.trajectory.key, data)
     if hasattr(data, "targets"):
         batches = list(islice(data.plain(), study.probe_batches))
         record |= _measured(dense, group, data, batches)

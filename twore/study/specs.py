@@ -83,6 +83,8 @@ class Study:
             raise ValueError(f"permutations is at least 1: got {self.permutations}")
         if self.pruning.schedule != "one_shot" and self.finetune.epochs == 0:
             raise ValueError(f"the {self.pruning.schedule} schedule prunes while it fine-tunes: finetune.epochs is 0")
+        if self.dense.clock != "restart":
+            raise ValueError("dense.clock has no use: only fine-tuning has a checkpoint to continue from")
         if self.finetune.ema:
             raise ValueError("finetune.ema has no use: moving averages are kept beside the checkpoints of dense runs")
         if not self.settings:
@@ -214,8 +216,10 @@ class Group:
     @cached_property
     def pairs_key(self) -> str:
         """Identity of the pair metrics of all fine-tune seeds."""
-        cells = list(self.cell_keys.values())
-        return key_of("pairs", [*cells, "landscape"] if self.trajectory.study.landscape else cells)
+        study, cells = self.trajectory.study, list(self.cell_keys.values())
+        version = getattr(study.task, "plain_version", 1)
+        marks = ["landscape"] * study.landscape + [f"plain {version}"] * (version > 1)
+        return key_of("pairs", [*cells, *marks])
 
     @property
     def pairs(self) -> list[tuple[int, int]]:

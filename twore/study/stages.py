@@ -24,7 +24,7 @@ from twore.files import CorruptFileError, read_about, write_record
 from twore.pruning import audit_masks, recalibrate_batchnorm, save_masks
 from twore.seeds import derive_seed, seed_everything
 from twore.study.claims import Claims
-from twore.study.context import Context, data_of, provenance
+from twore.study.context import Context, check_data, data_of, provenance
 from twore.study.pairs import pair_rows
 from twore.study.probes import probe, probed
 from twore.study.specs import Group, Trajectory
@@ -46,6 +46,7 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
         return
     started, study, key = time.monotonic(), trajectory.study, trajectory.key
     data = data_of(context, study)
+    check_data(store, key, data)
     model = initial_model(trajectory).to(context.device)
     write_record(store.data_record(key), data.describe())
     state = store.run_state(key)
@@ -181,6 +182,7 @@ def _fine_tuned_cell(context: Context, group: Group, seed: int, *, needs_weights
         return
     started = time.monotonic()
     data = data_of(context, study)
+    check_data(store, group.trajectory.key, data)
     model = load_checkpoint(context, group.trajectory, group.epoch)
     pruner = Pruner(model, study.pruning, group.ratio, seed=group.trajectory.seed)
     if study.pruning.recalibrate:

@@ -12,12 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from twore.files import read_record, write_text
+from twore.files import CorruptFileError, read_record, write_text
 from twore.study.schedule import Job
 from twore.study.specs import Study, Trajectory
-from twore.study.store import Store
+from twore.study.store import Store, set_aside
 
 SAMPLES = "samples"  # in records: texts for people, kept out of the tables of numbers
+LOST = [{"input": "", "reference": ""}] * 1000  # more samples than any task keeps
 PROVENANCE = ("host", "seconds", "finished_at", "commit")
 TABLES = {
     "cells": "results.csv",
@@ -151,10 +152,11 @@ def _samples(study: Study, store: Store) -> Iterator[dict[str, Any]]:
     """What the models said: of each dense checkpoint (its ratio and fine-tune seed empty) and of each cell."""
     for trajectory in study.trajectories:
         dense = store.get("trajectories", trajectory.key) or {"epochs": ()}
-        epochs = [row for row in dense["epochs"] if SAMPLES in row["scores"]]
+        kept = set(trajectory.epochs)
+        epochs = [row for row in dense["epochs"] if SAMPLES in row["scores"] and row["epoch"] in kept]
         if not epochs:
             continue
-        asked = read_record(store.data_record(trajectory.key))[SAMPLES]
+        asked = _asked(store, trajectory)
         for row in epochs:
             place = _setting(trajectory) | {"epoch": row["epoch"], "key": trajectory.key}
             yield from _each_sample(place, asked, row["scores"][SAMPLES])
@@ -163,6 +165,18 @@ def _samples(study: Study, store: Store) -> Iterator[dict[str, Any]]:
                 place = _setting(trajectory) | {"epoch": group.epoch, "ratio": group.ratio, "key": key}
                 record = store.get("cells", key) or {}
                 yield from _each_sample(place | {"finetune_seed": seed}, asked, record.get(SAMPLES, ()))
+
+
+def _asked(store: Store, trajectory: Trajectory) -> list[dict[str, str]]:
+    """The inputs of the samples with their references; empty texts where the record of the data is lost."""
+    path = store.data_record(trajectory.key)
+    try:
+        return read_record(path)[SAMPLES]
+    except FileNotFoundError:
+        return LOST
+    except CorruptFileError as error:
+        set_aside(path, error)
+        return LOST
 
 
 def _each_sample(place: dict[str, Any], asked: list[dict[str, str]], said: Iterable[str]) -> Iterator[dict[str, Any]]:

@@ -65,6 +65,7 @@ class Task(Protocol):
     methods a plan counts jobs and disk only, until --calibrate measures:
         example_inputs() -> Tensor | tuple      what the model is called with for one example: a batch of one
         example_counts() -> Mapping[str, int]   examples: "train", and each split that `evaluate` scores
+        plain_version: int                      raised when `plain` gives other batches: pair metrics are then redone
         example_size: int                       what one example takes up of Training.batch_size; 1 unless given
     """
 

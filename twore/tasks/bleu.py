@@ -17,8 +17,8 @@ def translation_scores(hypotheses: list[str], references: list[str]) -> dict[str
     """Scores of detokenised hypotheses, one reference each. An empty hypothesis is a sentence without a translation.
 
     Returns score (corpus BLEU, 0 to 100, higher is better), chrf (chrF2, 0 to 100, higher is better), legacy_bleu (0 to
-    100; see `legacy_tokens`) and bleu_signature (of score: sacreBLEU's version and settings). `ValueError` for unequal
-    counts and for no sentence at all.
+    100; see `legacy_tokens`), and of each its signature, sacreBLEU's version and settings: bleu_signature,
+    chrf_signature, legacy_signature. `ValueError` for unequal counts and for no sentence at all.
     """
     if len(hypotheses) != len(references):
         raise ValueError(
@@ -37,6 +37,8 @@ def translation_scores(hypotheses: list[str], references: list[str]) -> dict[str
         "chrf": chrf.corpus_score(hypotheses, [references]).score,
         "legacy_bleu": legacy.corpus_score(tokens[0], [tokens[1]]).score,
         "bleu_signature": str(bleu.get_signature()),
+        "chrf_signature": str(chrf.get_signature()),
+        "legacy_signature": str(legacy.get_signature()),
     }
 
 

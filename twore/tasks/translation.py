@@ -18,15 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twore.data import DataError
-from twore.data.text import POSITIONS, TextSpec, token_data
+from twore.data.text import HELD_OUT, POSITIONS, TextSpec, token_data
 from twore.data.token_batches import evaluation_batches, padded, token_batches
+from twore.data.tokens import TokenPairs
 from twore.data.vocabulary import BOS, PAD
 from twore.models import transformer_base
 from twore.models.decoding import beam_search, greedy
 from twore.models.transformer import NORMS, teacher_forced
 from twore.tasks.bleu import translation_scores
 
-EVAL_TOKENS = 4_000  # padded source tokens a batch in evaluation; fixed, since rounding depends on it
+EVAL_TOKENS = 4_000  # padded tokens a side of a batch in evaluation; fixed, since rounding depends on it
 SAMPLES = 6  # sentences of which translations are kept
 LONGER, LONGEST = 1.5, 10  # a translation has at most 1.5 x source tokens + 10; our choice: longer ones are babble
 DECODING = 3  # forward passes that translating a sentence costs, with a cache; measured: benchmarks/README.md
@@ -52,6 +53,7 @@ class TranslationTask:
 
     kind: ClassVar[str] = "translation"
     score_label: ClassVar[str] = "BLEU"
+    plain_version: ClassVar[int] = 2  # 1: the first pairs of the corpus, longest sentences first
     setting_fields: ClassVar[tuple[str, ...]] = ("dataset", "layers", "d_model", "norm", "data_percent")
 
     dataset: str = "wmt14"
@@ -99,31 +101,42 @@ class TranslationTask:
     chosen_on: str = ""
     """The set whose BLEU is valid_score, on which epochs are chosen; empty means none."""
     also: tuple[str, ...] = ("newstest2014",)
-    """Further sets that are scored, in columns of their own."""
+    """Further sets that are scored, in columns that begin with their names. With max_words: on what that keeps."""
     beams: int = 1
     """1 decodes greedily (as the authors' code), more search with so many beams."""
     similarity_pairs: int = 0
-    """Training pairs that model_similarity is measured on, the first ones; 0 means all."""
+    """Training pairs that model_similarity is measured on, evenly spaced; 0 means all."""
 
     def __post_init__(self) -> None:
         _ = self.text  # checks its part of the fields
         if self.norm not in NORMS:
             raise ValueError(f"norm is one of {', '.join(NORMS)}: got {self.norm!r}")
-        if self.d_model < 2 or self.d_model % self.heads or self.d_model % 2:
+        for name in ("layers", "heads", "ffn", "beams", "d_model", "vocab_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is a whole number, at least 1: got {value}")
+        if self.d_model % self.heads or self.d_model % 2:
             raise ValueError(f"d_model is even and a multiple of heads={self.heads}: got {self.d_model}")
-        for name in ("layers", "heads", "ffn", "beams"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1: got {getattr(self, name)}")
         for name in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is in [0, 1): got {getattr(self, name)}")
         if self.similarity_pairs < 0:
             raise ValueError(f"similarity_pairs is 0 or more: got {self.similarity_pairs}")
+        if isinstance(self.also, str):
+            raise ValueError(f"also is a list of sets, such as ['newstest2014']: got {self.also!r}")
+        object.__setattr__(self, "also", tuple(self.also))  # a list is not hashable
         sets = [name for name in (self.scored_on, self.chosen_on, *self.also) if name]
         if not self.scored_on or len(set(sets)) != len(sets):
             raise ValueError(f"scored_on, chosen_on and also name different sets, scored_on at least one: got {sets}")
         if {"valid", "test"} & set(self.also):
             raise ValueError("also cannot name a set `valid` or `test`: these are columns of chosen_on and scored_on")
+        held_out = set(HELD_OUT) if self.heldout else set()
+        known = (set(SETS[self.dataset]) | held_out) - {"train"} if self.dataset in SETS else set(sets) - {"train"}
+        if missing := [name for name in sets if name not in known]:
+            there = ", ".join(sorted(known)) or "others"
+            raise ValueError(f"{self.dataset} has no set {missing[0]!r} to score: there are {there}")
+        if self.dataset in SETS and {self.source, self.target} != {"de", "en"}:
+            raise ValueError(f"{self.dataset} here is in de and en: got {self.source!r} and {self.target!r}")
 
     @property
     def text(self) -> TextSpec:
@@ -161,10 +174,11 @@ class TranslationTask:
         return tokens, torch.ones_like(tokens), tokens
 
     def example_counts(self) -> dict[str, int]:
-        """Pairs of each part, known without the data; an upper bound where a filter drops some."""
-        sets = SETS.get(self.dataset, SETS["wmt14"]) | {"heldout-a": self.heldout, "heldout-b": self.heldout}
-        train = min(self.pairs or sets["train"], sets["train"])
-        counts = {"train": round(self.data_percent / 100 * train)}
+        """Pairs of each part, as far as they are known without the text; "train" is not where a filter or the corpus
+        decides."""
+        sets = SETS.get(self.dataset, {}) | dict.fromkeys(HELD_OUT, self.heldout)
+        train = self.pairs or (0 if self.max_words else sets.get("train", 0))
+        counts = {"train": round(self.data_percent / 100 * train)} if train else {}
         for name in filter(None, (self.scored_on, self.chosen_on, *self.also)):
             count = sets.get(name, 3_000)
             counts[name] = DECODING * (min(self.eval_pairs, count) if self.eval_pairs else count)
@@ -197,10 +211,13 @@ class TranslationData:
             yield self._batch(self.train, rows)
 
     def plain(self) -> Iterator[TokenBatch]:
-        """The training pairs (the first similarity_pairs of them) in fixed batches."""
+        """The training pairs (similarity_pairs of them, evenly spaced) in fixed batches, whose order is mixed: whoever
+        reads the first few sees long and short sentences from all of the text."""
         count = min(self.task.similarity_pairs or len(self.train), len(self.train))
-        for rows in evaluation_batches(self.train.source.lengths[:count], EVAL_TOKENS):
-            yield self._batch(self.train, rows)
+        rows = np.arange(count) * len(self.train) // count
+        batches = evaluation_batches(self._longer(self.train)[rows], EVAL_TOKENS)
+        for place in np.random.PCG64(0).random_raw(len(batches)).argsort(kind="stable"):
+            yield self._batch(self.train, rows[batches[place]])
 
     def loss(self, model: nn.Module, batch: TokenBatch) -> tuple[Tensor, int]:
         """Label-smoothed cross-entropy in nats, summed over the target tokens, and their number."""
@@ -222,7 +239,7 @@ class TranslationData:
         name = self.names[split]
         pairs = self.text.sets[name]
         totals, count = [], 0
-        for rows in evaluation_batches(pairs.source.lengths, EVAL_TOKENS):
+        for rows in evaluation_batches(self._longer(pairs), EVAL_TOKENS):
             batch = self._batch(pairs, rows)
             totals.append(F.cross_entropy(_logits(model, batch), batch.wanted, reduction="sum"))
             count += len(batch.wanted)
@@ -257,7 +274,11 @@ class TranslationData:
     def _batches(self, budget: int, seed: int) -> list[np.ndarray]:
         return token_batches(self.train.source.lengths, self.train.target.lengths, budget, seed)
 
-    def _batch(self, pairs: Any, rows: np.ndarray) -> TokenBatch:
+    @staticmethod
+    def _longer(pairs: TokenPairs) -> np.ndarray:
+        return np.maximum(pairs.source.lengths, pairs.target.lengths)
+
+    def _batch(self, pairs: TokenPairs, rows: np.ndarray) -> TokenBatch:
         source, wanted = padded(pairs, rows)  # (B, S), (B, T), both ending in EOS
         target = torch.cat([torch.full((len(rows), 1), BOS), wanted[:, :-1]], dim=1)
         where = (wanted.flatten() != PAD).nonzero().squeeze(1)  # found here, so that no device has to be waited for
