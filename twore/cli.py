@@ -5,6 +5,8 @@ twore status DIR                      what is done, runs, failed and is missing,
 twore merge DIR... --out OUT          join the folders of shards that ran without a shared disk
 twore report DIR                      tables -> figures and report.html, again
 twore score DIR...                    which rule finds the epoch to prune at: every predictor by its regret
+twore prune MODEL --ratio R           a model of your own with zeros in place (twore.commands.prune)
+twore export MODEL                    plain, compact or ONNX files, and what sparsity brings (twore.commands.export)
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import twore
+from twore.commands import export as export_command
+from twore.commands import prune as prune_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--out", type=Path, help="folder of scoreboard.csv (default: DIR, or ./scoreboard for several)")
     score.add_argument("--dense", default="mean", choices=("mean", "each"), help="dense seeds: averaged, or one by one")
     score.set_defaults(do=_score)
+
+    for command in (prune_command, export_command):
+        command.add(commands)
     return parser
 
 

@@ -67,6 +67,18 @@ def test_without_the_callback_the_zeros_are_lost(tmp_path):
     assert audit_masks(made.model, masks).revived > 1000
 
 
+def test_momentum_from_before_does_not_revive(tmp_path):
+    """A Trainer keeps its optimiser: its moments of removed weights go on pushing after the pruning."""
+    made = quiet(trainer("bert", tmp_path, max_steps=3))
+    made.train()
+    assert made.optimizer.state_dict()["state"]
+    callback = TworeCallback(ratio=RATIO).bind(made)
+    witness = Witness(callback)
+    made.add_callback(witness)
+    made.train()
+    assert witness.revived == [0] * 3
+
+
 def test_masks_may_be_given_as_a_mapping_or_as_a_file(tmp_path):
     masks = masks_of(build("bert", seed=5))  # of another model: not what this one's magnitudes would say
     save_masks(tmp_path / "some.safetensors", masks)

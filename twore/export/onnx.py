@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ def export_onnx(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Pa
     check_out(source, target, folder=False)
     _, cls = model_class(source)
     model = cls.from_pretrained(source, local_files_only=True).eval()
-    model.config.use_cache = False
+    for module in model.modules():  # a cache is no tensor to trace; T5's decoder has a config of its own
+        if hasattr(getattr(module, "config", None), "use_cache"):
+            module.config.use_cache = False
     inputs = example_inputs(model)
     free = {name: {d: torch.export.Dim.AUTO for d in range(value.ndim)} for name, value in inputs.items()}
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -49,8 +52,9 @@ def export_onnx(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Pa
             torch.onnx.export(model, (), target, kwargs=inputs, dynamic_shapes=free, verbose=False)
     except Exception as error:  # noqa: BLE001  what a model's own code raises under tracing is of any type; it is told on
         target.unlink(missing_ok=True)
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(f"{cls.__name__} cannot be exported to ONNX by torch {torch.__version__}: {reason}") from error
+        raise ValueError(
+            f"{cls.__name__} cannot be exported to ONNX by torch {torch.__version__}: {_reason(error)}"
+        ) from error
     return target
 
 
@@ -67,3 +71,10 @@ def example_inputs(model: nn.Module) -> dict[str, torch.Tensor]:
     ids = torch.arange(TOKENS).remainder(config.vocab_size).expand(2, TOKENS).contiguous()
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     return {**inputs, "decoder_input_ids": ids} if config.is_encoder_decoder else inputs
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong first: the exporter wraps it in advice, in colour."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return re.sub(r"\x1b\[\d+m", "", next(iter(str(error).strip().splitlines()), type(error).__name__))

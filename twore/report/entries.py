@@ -130,7 +130,7 @@ def _loss_diagrams(results: pd.DataFrame, of: str) -> list[_Wanted]:
     if "valid_loss" in results.columns:
         by_loss["valid_score"] = -100 * results["valid_loss"]
     found = answers.findings(by_loss)
-    label = "minus loss (hundredths of a nat a token)"
+    label = "minus loss (0.01 nat)"
     why = f"BLEU is coarse for small models; the loss is not. Higher is better; a point is 0.01 nat a token.{of}"
     return [
         _Wanted("3b, loss", "figure-3b-loss-regimes", "The two regimes on the loss", f"Figure 3b on the loss: {why}",
