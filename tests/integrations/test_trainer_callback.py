@@ -15,6 +15,7 @@ from tiny import FAMILIES, Witness, build, rows, trainer  # noqa: E402
 from transformers import PrinterCallback, TrainerCallback  # noqa: E402
 
 from twore.integrations import MASKS_FILE, TworeCallback  # noqa: E402
+from twore.integrations.hold import unwrapped  # noqa: E402
 from twore.metrics import random_distance, stable_rank  # noqa: E402
 from twore.pruning import (  # noqa: E402
     apply_masks,
@@ -284,18 +285,23 @@ def test_bf16_autocast(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parallel", [False, True])
-def test_compiled_and_wrapped_models(parallel, tmp_path):
+def test_compiled_models(tmp_path):
     callback = TworeCallback(ratio=RATIO)
-    compiled = {"torch_compile": True, "torch_compile_backend": "aot_eager"}
-    made = quiet(trainer("bert", tmp_path, callback, max_steps=3, **({} if parallel else compiled)))
-    if parallel:
-        made.model = made.model_wrapped = nn.DataParallel(made.model)
+    made = quiet(
+        trainer("bert", tmp_path, callback, max_steps=3, torch_compile=True, torch_compile_backend="aot_eager")
+    )
     made.train()
     network = build("bert")
-    network.load_state_dict(getattr(made.model, "module", made.model).state_dict())
+    network.load_state_dict(made.model.state_dict())
     assert audit_masks(network, callback.masks).revived == 0  # by the names of the model inside
     assert not torch.equal(network.classifier.weight, build("bert").classifier.weight)
+
+
+def test_wrappers_are_taken_off():
+    model = nn.Sequential(nn.Linear(2, 2))
+    assert unwrapped(nn.DataParallel(torch.compile(model, backend="eager"))) is model
+    assert unwrapped(torch.compile(nn.DataParallel(model), backend="eager")) is model
+    assert unwrapped(model) is model
 
 
 def test_something_that_writes_to_removed_weights_is_found(tmp_path):
