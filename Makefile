@@ -17,8 +17,8 @@ test-fast: lint
 	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(VENV)/test.stamp
-	$(BIN)/ruff check twore tests benchmarks data_scripts
-	$(BIN)/ruff format --check twore tests benchmarks data_scripts
+	$(BIN)/ruff check twore tests benchmarks data_scripts examples
+	$(BIN)/ruff format --check twore tests benchmarks data_scripts examples
 	$(BIN)/mypy
 
 # torch and torchvision come from one resolution, so that they fit each other

@@ -50,6 +50,6 @@ def study():
 
 
 if __name__ == "__main__":
-    from plain_model import study  # by its module's name: there worker processes and study.yaml find the task
+    from plain_model import study  # under this name study.yaml, and so `twore run`, finds the task
 
     print(run_study(study(), "runs/digits", workers=2).cells[["epoch", "ratio", "finetune_seed", "score"]])

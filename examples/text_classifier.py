@@ -43,6 +43,6 @@ def study():
 
 
 if __name__ == "__main__":
-    from text_classifier import study  # by its module's name: there worker processes and study.yaml find the task
+    from text_classifier import study  # under this name study.yaml, and so `twore run`, finds the task
 
     print(run_study(study(), "runs/reviews", workers=2).cells[["epoch", "ratio", "finetune_seed", "score"]])

@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     """Run a study file, or resume it. The same command goes on where a run was stopped."""
+    sys.path.insert(0, "")  # a study file may name a task of the current folder, module:Class
     from twore.data import DataError, data_folder  # torch is imported only by the commands that need it
     from twore.recipes.command import check_run_options, estimate_in_words, execute, parse_shard, plan_in_words
     from twore.study.config import ConfigError, load_study

@@ -73,7 +73,7 @@ def test_scores_do_not_depend_on_the_evaluation_batch():
     data = labelled_data((x, y), (x, y), device=HERE)
     found = data.evaluate(model, "test")
     assert found["score"] == pytest.approx(100 * float((model(x).argmax(1) == y).double().mean()))
-    assert found["loss"] == pytest.approx(float(nn.functional.cross_entropy(model(x), y)), rel=1e-5)
+    assert found["loss"] == pytest.approx(nn.functional.cross_entropy(model(x), y).item(), rel=1e-5)
 
 
 def test_the_fingerprint_is_the_contents():

@@ -38,7 +38,7 @@ SIGNALS: dict[str, tuple[str, str]] = {  # column: (better end, needs); peers' m
     "recalibrated_loss": ("low", "a few batches"),
     "average_recalibrated_score": ("high", "a few batches"), "average_recalibrated_loss": ("low", "a few batches"),
     "model_similarity": ("low", "grid"), "agreement": ("high", "grid"), "cka": ("high", "grid"),
-    "loss_lmc": ("high", "grid"), "score_lmc": ("high", "grid"),
+    "lmc": ("high", "grid"), "loss_lmc": ("high", "grid"), "score_lmc": ("high", "grid"),
 }  # fmt: skip
 
 

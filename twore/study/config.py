@@ -117,7 +117,8 @@ def task_class(kind: str) -> type:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the task {kind} cannot be imported: {error}") from error
+        hint = ": a task of a script must be in a module of its own" if module == "__main__" else f": {error}"
+        raise ConfigError(f"the task {kind} cannot be imported{hint}") from error
 
 
 def one_sentence(error: BaseException) -> str:

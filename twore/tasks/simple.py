@@ -13,8 +13,8 @@
             return MyModel(self.width)
 
 `labelled_data` is for classifiers; `TensorData` takes a loss and a score of your own (`Learning`). Data that do not fit
-in memory, or are augmented, want a TaskData written out (twore.tasks.base). Put the class in a module, not in the
-script that runs the study: worker processes and study.yaml find it by its name, module:Class.
+in memory, or are augmented, want a TaskData written out (twore.tasks.base). Import the class from a module, also in the
+script that runs the study: study.yaml and worker processes find it by its name, module:Class.
 Shape letters: N examples, C classes.
 """
 
@@ -79,7 +79,7 @@ def labelled_data(
         for inputs, labels in batches:
             found = predict(model, inputs).float()  # (N, C)
             right += int((found.argmax(1) == labels).sum())
-            nats += float(F.cross_entropy(found, labels, reduction="sum"))
+            nats += F.cross_entropy(found, labels, reduction="sum").item()
             count += len(labels)
         return {"score": 100.0 * right / count, "loss": nats / count}
 
