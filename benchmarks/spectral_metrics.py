@@ -26,7 +26,7 @@ import contextlib
 import io
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +34,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import QUIET, Clock, Timing, judged, measure, positive, print_table, provenance, spread, write_json
+from common import (
+    Clock,
+    Timing,
+    judged,
+    kept,
+    measure,
+    positive,
+    print_table,
+    provenance,
+    spread,
+    take_turns,
+    warn_if_busy,
+    write_json,
+)
 from threadpoolctl import threadpool_limits
 from torch import nn
 
@@ -143,23 +156,20 @@ def main() -> None:
     shapes = [tuple(weight.shape) for weight in work.weights().values()]
     print(f"{work.model}: {len(shapes)} layers, {sum(int(np.prod(s)) for s in shapes):,} weights")
     print(", ".join(str(about[name]) for name in ("cpu", "torch", "weightwatcher", "commit", "date")) + "\n")
-    rounds: list[dict[str, Timing]] = []
-    for number in range(options.rounds):
-        order = chosen if number % 2 == 0 else chosen[::-1]
-        timings = {}
-        for name in order:
-            timings[name] = measure(partial(CASES[name], work))
-            seconds, cpu = 1 / timings[name].rate, 1 / timings[name].cpu_rate
-            print(f"round {number + 1}  {name:20}{seconds:12.4f} s {cpu:12.4f} s of CPU", flush=True)
-        rounds.append({name: timings[name] for name in chosen})
-    print()
+
+    def run(name: str) -> Timing:
+        return measure(partial(CASES[name], work))
+
+    def seconds(timing: Timing) -> str:
+        return f"{1 / timing.rate:12.4f} s {1 / timing.cpu_rate:12.4f} s of CPU"
+
+    rounds = take_turns(chosen, run, options.rounds, seconds)
     ratios = _ratios(rounds, work.model if work.layers is None else "")
     _show(rounds, ratios)
     if options.json:
         settings = {"model": work.model, "layers": work.layers, "shapes": shapes, "threads": 1}
-        kept = [{name: asdict(timing) for name, timing in timings.items()} for timings in rounds]
         result = {"benchmark": "spectral_metrics", "provenance": about, "settings": settings}
-        write_json(options.json, result | {"ratios": ratios, "rounds": kept})
+        write_json(options.json, result | {"ratios": ratios, "rounds": kept(rounds)})
 
 
 def _ratios(rounds: list[dict[str, Timing]], model: str) -> dict[str, dict[str, Any]]:
@@ -185,8 +195,7 @@ def _show(rounds: list[dict[str, Timing]], ratios: dict[str, dict[str, Any]]) ->
         verdict = "" if ratio["target"] is None else f"{ratio['target']:.0f} {'met' if ratio['met'] else 'MISSED'}"
         rows.append([name, *(f"{ratio[part]:.1f}" for part in ("min", "median", "max")), verdict])
     print_table(["times faster", "min", "median", "max", "target"], rows)
-    if max(timing.others for timings in rounds for timing in timings.values()) > QUIET:
-        print("Other processes kept the machine busy meanwhile: these numbers are not worth keeping.\n")
+    warn_if_busy(rounds)
 
 
 def _repeated(clock: Clock, warm: Callable[[], Any], run: Callable[[], Any]) -> int:
