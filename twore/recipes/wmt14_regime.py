@@ -74,13 +74,17 @@ def cpu() -> Study:
 
 
 def atlas() -> Study:
-    """Cheap trajectories around quick, one thing changed at a time, with three dense seeds of the base."""
+    """Cheap trajectories around quick, one thing changed at a time, with three dense seeds of the base.
+
+    With CKA and mode connectivity, since predictors are compared on it.
+    """
     base = quick()
     return replace(
         base,
         name="wmt14_regime atlas",
         checkpoints=(2, 4, 7, 10, 14, 20),
         ratios=(0.6, 0.8, 0.9, 0.95),
+        landscape=True,
         settings=(
             {"dense_seeds": (0, 1, 2)},
             {"task.d_model": 96},
