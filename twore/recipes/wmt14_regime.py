@@ -87,7 +87,7 @@ def atlas() -> Study:
         landscape=True,
         settings=(
             {"dense_seeds": (0, 1, 2)},
-            {"task.d_model": 96},
+            {"task.d_model": 48},
             {"task.layers": 1},
             {"task.norm": "pre"},
             {"task.data_percent": 50.0},
