@@ -145,7 +145,7 @@ def _report(options: argparse.Namespace) -> int:
     try:
         page = write_report(options.folder)
         print(summary(options.folder))
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         return _problem(error)
     print(f"report: {page}")
     return 0
@@ -158,7 +158,7 @@ def _score(options: argparse.Namespace) -> int:
     out = options.out or (options.folders[0] if len(options.folders) == 1 else Path("scoreboard"))
     try:
         print(in_words(write_scoreboard(options.folders, out, dense=options.dense)))
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         return _problem(error)
     print(f"written: {out / 'scoreboard.csv'}")
     return 0

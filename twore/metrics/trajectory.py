@@ -140,8 +140,9 @@ def prune_perturbation(
     """
     own = _finite(spectral_weights(weights, kinds=kinds, layers=layers))
     masks = make_masks(own, ratio, allocation=allocation)
-    whole = math.fsum(_squares(w) for w in own.values())
-    removed = math.fsum(_squares(w.masked_fill(masks[name], 0)) for name, w in own.items())
+    unit = _unit(own)
+    whole = math.fsum(_squares(w, unit) for w in own.values())
+    removed = math.fsum(_squares(w.masked_fill(masks[name], 0), unit) for name, w in own.items())
     return math.sqrt(removed / whole) if whole else math.nan
 
 
@@ -163,8 +164,9 @@ def rate_phase(rates: Sequence[float]) -> list[int]:
 
 def _relative_distance(weights: Weights, earlier: Weights, kinds: Iterable[str], layers: Iterable[str] | None) -> float:
     now, then = _matched(weights, earlier, kinds, layers)
-    moved = math.fsum(_squares(now[name].double() - then[name].to(now[name].device).double()) for name in now)
-    norm = math.fsum(_squares(w) for w in then.values())
+    unit = _unit(then)
+    moved = math.fsum(_squares(now[name].double() - then[name].to(now[name].device).double(), unit) for name in now)
+    norm = math.fsum(_squares(w, unit) for w in then.values())
     return math.sqrt(moved) / math.sqrt(norm) if norm else math.nan
 
 
@@ -185,14 +187,24 @@ def _matched(
 
 
 def _finite(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, checked, as strided tensors of a dtype that can be selected from."""
+    plain = {}
     for name, weight in weights.items():
         if weight.is_complex():
             raise ValueError(f"the weight {name} is complex: real weights are measured")
-        if not bool(weight.isfinite().all()):
+        dense = weight if weight.layout is torch.strided else weight.to_dense()
+        plain[name] = dense.float() if dense.is_floating_point() and dense.itemsize == 1 else dense  # of 8 bits
+        if not bool(plain[name].isfinite().all()):
             raise ValueError(f"the weight {name} holds NaN or inf: the run diverged, or the file is damaged")
-    return weights
+    return plain
 
 
-def _squares(weight: Tensor) -> float:
-    """Sum of squares, in float64."""
-    return float(torch.linalg.vector_norm(weight.double()) ** 2)
+def _unit(weights: dict[str, Tensor]) -> float:
+    """A power of two near the largest magnitude, so that squares of numbers divided by it fit into a float; 1 for 0."""
+    top = max((float(w.double().abs().max()) for w in weights.values() if w.numel()), default=0.0)
+    return 2.0 ** min(math.frexp(top)[1], 1023) if top else 1.0
+
+
+def _squares(weight: Tensor, unit: float) -> float:
+    """Sum of squares of weight / unit, in float64."""
+    return float(torch.linalg.vector_norm(weight.double() / unit) ** 2)
