@@ -159,6 +159,14 @@ def test_the_command_writes_calibration_page_and_figure(tmp_path, capsys):
     assert "no results.csv" in capsys.readouterr().err
 
 
+def test_every_second_checkpoint(trials):
+    thinned = collect([probed()], every=2)
+    assert played(thinned, "batches")[0].seen.shapes[0.9].epochs.tolist() == [8, 16, 24]
+    assert played(thinned, "batches")[0].rows["checkpoints"].tolist() == [3, 3]
+    rows = left_out(trials, collect(many(), every=2))
+    assert not rows.loc[rows["level"] == "batches", "doubt"].isin(["outside"]).any()
+
+
 def test_a_name_given_twice_is_refused():
     with pytest.raises(ValueError, match="two settings are called"):
         collect([probed(), probed()])

@@ -49,7 +49,7 @@ def test_weights_alone_abstain_and_hand_out_the_rules_of_thumb():
     [
         ("outside", {"ratios": (0.3, 0.85)}),
         ("outside", {"ratios": (0.92, 0.97)}),
-        ("outside", {"checkpoints": (7, 8)}),  # six are fewer
+        ("outside", {"checkpoints": (13, 14)}),  # six are less than half
         ("outside", {"checkpoints": (2, 2)}),  # six are more than twice as many
         ("no skill", {"skill": (0.2, -0.01, 0.5)}),
         ("outside", {"bands": calibration().levels["batches"].bands[1:]}),  # nothing known of broken networks
@@ -61,8 +61,11 @@ def test_nothing_is_claimed_beyond_the_calibration(why, changes):
     assert found.trivial_rules and found.epoch == 12.0
 
 
-def test_twice_as_many_checkpoints_are_a_finer_grid_of_the_same_kind():
+def test_half_as_many_checkpoints_are_answered_and_twice_as_many_only_by_batches():
+    assert not verdict(checkpoints=(12, 14)).abstained and not verdict(checkpoints=(12, 14), level="pilot").abstained
     assert not verdict(checkpoints=(3, 3)).abstained
+    found = verdict(checkpoints=(3, 5), level="pilot")
+    assert found.doubt == "outside" and "name fewer" in found.reason
 
 
 def test_another_way_of_repair_is_outside():

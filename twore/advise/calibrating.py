@@ -61,7 +61,7 @@ def balanced_accuracy(said: np.ndarray, truth: np.ndarray) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the calibration, and the page that says how reliable it is; returns the exit status."""
-    from twore.advise.reliability import left_out, write_page  # which needs this module
+    from twore.advise.reliability import write_page  # which needs this module
 
     parser = argparse.ArgumentParser(prog="python -m twore.advise.calibrating", description=main.__doc__)
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="run folders; all their settings count")
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.write_text(calibration.to_json())
     print(f"{options.out}: {calibration.settings} settings in {calibration.clusters} clusters")
     if options.page is not None:
-        write_page(options.page, calibration, left_out(trials))
+        write_page(options.page, calibration, trials, collect(options.folders, every=2))
         print(f"{options.page}: how reliable that is")
     return 0
 

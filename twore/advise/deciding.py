@@ -7,6 +7,7 @@ it: a calibrated confidence, and abstention where trust has no ground.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
@@ -23,7 +24,8 @@ from twore.analysis.settings import SettingTables
 WORTH = 0.1  # points: a rule of thumb has to lose this much less than the evidence to be preferred to it; our choice
 FLAT = 2.0  # times its noise: a signal that ranges over less tells no checkpoints apart; our choice
 RISING = 1.0  # percent: a signal that gains more between the last two checkpoints, beyond its noise, still moves; ours
-LONGER = 2  # times more checkpoints than calibrated are still answered: a finer grid of the same kind; our choice
+SHORTER = 2  # times fewer checkpoints than calibrated are answered too: measured, advise-calibration.md
+LONGER = {"weights": 2, "batches": 2, "pilot": 1}  # times more: a pilot's confidence does not stand that, likewise
 OVER = 1.25  # times the unpruned score: a pruned network does not score more than that; our choice
 MIN_GAIN = 0.5  # points over the final checkpoint from which stopping early pays, as `regime_boundary`
 CLEAR = 1.0  # points by which a pilot's pick has to beat the final checkpoint to say so; our choice
@@ -164,8 +166,9 @@ def _outside(
         return wording.other_kind(kind, kinds)
     if not about.ratios[0] - RATIO_TOLERANCE <= shape.ratio <= about.ratios[1] + RATIO_TOLERANCE:
         return wording.other_ratio(shape.ratio, about.ratios)
-    if not about.checkpoints[0] <= number <= LONGER * about.checkpoints[1]:
-        return wording.other_number(number, about.checkpoints, LONGER)
+    fewest, most = ceil(about.checkpoints[0] / SHORTER), LONGER[level] * about.checkpoints[1]
+    if not fewest <= number <= most:
+        return wording.other_number(number, fewest, most)
     if shape.low < 0 or not shape.peak <= OVER * shape.whole:
         return wording.other_score(shape)
     if band is None:

@@ -7,7 +7,9 @@ verdicts on the cluster are compared with what the fine-tuned grid says. `docs/a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,11 @@ RESAMPLES = 2000
 ALL = "all"
 
 
-def left_out(trials: Sequence[Trial]) -> pd.DataFrame:
+def left_out(trials: Sequence[Trial], judged: Sequence[Trial] | None = None) -> pd.DataFrame:
     """The verdicts on each cluster by a calibration of the others, a row a verdict.
+
+    judged: whose verdicts, if not the trials' own: those of the same settings with another number of checkpoints
+        (`collect`, every), which is then no reason to abstain.
 
     Columns: level ("pilot of K" for pilots), setting, run, cluster, ratio; band (what pruning left; "" where the
     calibration has none); abstained; doubt ("" for an answer); confidence; hit; regret, points; final (regret of the
@@ -41,7 +46,9 @@ def left_out(trials: Sequence[Trial]) -> pd.DataFrame:
     for name in names:
         rest = [trial for trial in trials if trial.cluster != name]
         calibration, best = calibrate(rest), _best_rules(rest)
-        for trial in trials:
+        if judged is not None:
+            calibration = _of_any_number(calibration)
+        for trial in trials if judged is None else judged:
             if trial.cluster == name:
                 rows += _verdicts(trial, calibration, best)
     return pd.DataFrame(rows)
@@ -70,16 +77,21 @@ def reliability(rows: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def write_page(path: Path, calibration: Calibration, rows: pd.DataFrame) -> None:
-    """The page about the calibration, and its figure in figures/ beside it."""
+def write_page(path: Path, calibration: Calibration, trials: Sequence[Trial], thinned: Sequence[Trial]) -> None:
+    """The page about the calibration, and its figure in figures/ beside it.
+
+    trials: what it was made of; thinned: the same with every second checkpoint.
+    """
     from twore.advise.reliability_page import page  # words only
     from twore.report.reliability_figure import reliability_chart
 
+    rows = left_out(trials)
     table = reliability(rows)
+    fewer, more = (reliability(left_out(*pair)) for pair in ((trials, thinned), (thinned, trials)))
     figure = path.parent / "figures" / "advise-reliability.png"
     figure.parent.mkdir(parents=True, exist_ok=True)
     reliability_chart(table).savefig(figure)
-    path.write_text(page(calibration, table, rows))
+    path.write_text(page(calibration, rows, table, fewer, more))
 
 
 def _verdicts(trial: Trial, calibration: Calibration, best: dict[str, str]) -> list[dict[str, object]]:
@@ -99,6 +111,12 @@ def _verdicts(trial: Trial, calibration: Calibration, best: dict[str, str]) -> l
             "said": verdict.regime or "", "label": row["label"],
         })  # fmt: skip
     return found
+
+
+def _of_any_number(calibration: Calibration) -> Calibration:
+    """As if it had seen every number of checkpoints."""
+    levels = {name: replace(level, checkpoints=(1, sys.maxsize)) for name, level in calibration.levels.items()}
+    return replace(calibration, levels=levels)
 
 
 def _best_rules(trials: Sequence[Trial]) -> dict[str, str]:

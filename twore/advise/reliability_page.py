@@ -35,10 +35,18 @@ OTHERS = (
     "fine-tuned grid of the same dense run: balanced accuracy, 33 % is chance. Expected regrets are those stated, "
     "from all settings."
 )
+NUMBER = (
+    "Fewer checkpoints than calibrated make what is stated too low, and are answered down to half as many. More "
+    "of them make it too high for a pilot, which is therefore not answered beyond the calibrated number; batches "
+    "are, up to twice as many. That is read off these tables:"
+)
 
 
-def page(calibration: Calibration, table: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """Markdown. table: `reliability` of rows, which are those of `left_out`."""
+def page(
+    calibration: Calibration, rows: pd.DataFrame, table: pd.DataFrame, fewer: pd.DataFrame, more: pd.DataFrame
+) -> str:
+    """Markdown. rows: of `left_out`; table: their `reliability`; fewer, more: that of judging half and twice as many
+    checkpoints as calibrated."""
     folders = calibration.made.get("folders", {})
     overall = table[table["band"] == ALL]
     parts = [
@@ -59,8 +67,18 @@ def page(calibration: Calibration, table: pd.DataFrame, rows: pd.DataFrame) -> s
         "## Intervals, regimes, expected regret",
         _wrapped(OTHERS.format(coverage=percent(COVERAGE))),
         _others(overall, calibration),
+        "## With another number of checkpoints",
+        _wrapped(NUMBER),
+        "Half as many as calibrated:",
+        _table(_answering(fewer), first="level"),
+        "Twice as many as calibrated (calibrated on every second one, judged on all):",
+        _table(_answering(more), first="level"),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _answering(table: pd.DataFrame) -> pd.DataFrame:
+    return table[(table["band"] == ALL) & (table["answered"] > 0)]
 
 
 def _wrapped(text: str) -> str:
@@ -72,8 +90,8 @@ def _origin(calibration: Calibration) -> str:
     unused = [folder for folder, number in made.get("folders", {}).items() if number == 0]
     return (
         f"Commit {made.get('commit', '?')}, {made.get('date', '?')}. It rests on {calibration.settings} settings in "
-        f"**{calibration.clusters} clusters** that share no dense run, {calibration.dense_runs} dense runs judged. Ways "
-        f"of repairing a pruned network before it is scored that it knows: {', '.join(calibration.kinds) or 'none'}."
+        f"**{calibration.clusters} clusters** that share no dense run, {calibration.dense_runs} dense runs judged. "
+        f"Ways of repairing a pruned network before it is scored that it knows: {', '.join(calibration.kinds) or 'none'}."
         + (f" Without the tables that the levels need, and so not in it: {', '.join(unused)}." if unused else "")
     )
 

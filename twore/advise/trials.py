@@ -23,7 +23,7 @@ from twore.analysis.boundary import regime_labels
 from twore.analysis.evaluation import blind, trials
 from twore.analysis.grid import mean_grid
 from twore.analysis.predictors import Yardstick, yardstick
-from twore.analysis.rules import trivial_rules
+from twore.analysis.rules import axes, trivial_rules
 from twore.analysis.settings import SettingTables, clusters, complete_ratios, settings_of, split_dense_seeds
 
 PILOTS = (2, 3, 4)  # cells a ratio that are calibrated; more of the small grids we have is most of the grid
@@ -55,9 +55,10 @@ class Trial:
     rows: pd.DataFrame
 
 
-def collect(sources: Iterable[Path | str | SettingTables]) -> list[Trial]:
+def collect(sources: Iterable[Path | str | SettingTables], *, every: int = 1) -> list[Trial]:
     """Every level played on every dense run of run folders and settings; levels whose tables are missing are left out.
 
+    every: of the checkpoints that count, the final one and every so many before it.
     ValueError when two settings have one name, or nothing can be played at all.
     """
     settings: list[tuple[SettingTables, str | None]] = []
@@ -70,7 +71,7 @@ def collect(sources: Iterable[Path | str | SettingTables]) -> list[Trial]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"two settings are called {twice!r}: the same folder given twice? Else name them apart")
-    runs = [(setting.name, kind, run) for setting, kind in settings for run in _runs(setting)]
+    runs = [(setting.name, kind, run) for setting, kind in settings for run in _runs(setting, every)]
     found = []
     for (name, kind, run), cluster in zip(runs, clusters([run for _, _, run in runs])):
         yard, labels = yardstick(run.results), regime_labels(run.results, resamples=200)["label"].tolist()
@@ -97,11 +98,20 @@ def as_rows(trials: Sequence[Trial]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _runs(setting: SettingTables) -> Iterator[SettingTables]:
+def _runs(setting: SettingTables, every: int) -> Iterator[SettingTables]:
     for part in split_dense_seeds(setting):
         whole = complete_ratios(part)
+        whole = None if whole is None else complete_ratios(_thinned(whole, every))
         if whole is not None:
             yield whole
+
+
+def _thinned(run: SettingTables, every: int) -> SettingTables:
+    """With the final checkpoint and every so many before it; an unpruned initialisation stays."""
+    epochs = axes(run)[1]
+    out = np.setdiff1d(epochs, epochs[::-1][::every])
+    tables = {name: getattr(run, name) for name in ("results", "checkpoints", "probes", "pairs")}
+    return replace(run, **{k: None if t is None else t[~t["epoch"].isin(out)] for k, t in tables.items()})
 
 
 def _plays(run: SettingTables, yard: Yardstick) -> Iterator[tuple[str, int | None, SettingTables, Yardstick]]:

@@ -118,12 +118,9 @@ def other_ratio(ratio: float, ratios: tuple[float, float]) -> Doubt:
     )
 
 
-def other_number(number: int, checkpoints: tuple[int, int], longer: int) -> Doubt:
-    what = "save more of them" if number < checkpoints[0] else "name fewer of them, evenly spread"
-    return Doubt(
-        "outside",
-        f"{number} checkpoints are outside the calibrated {checkpoints[0]} to {longer * checkpoints[1]}: {what}.",
-    )
+def other_number(number: int, fewest: int, most: int) -> Doubt:
+    what = "save more of them" if number < fewest else "name fewer of them, evenly spread, the final one among them"
+    return Doubt("outside", f"{number} checkpoints are outside the calibrated {fewest} to {most}: {what}.")
 
 
 def other_score(shape: Shape) -> Doubt:
