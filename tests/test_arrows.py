@@ -20,6 +20,7 @@ ALLOWED = {
     "training": {"tasks", "pruning"},  # of tasks only tasks.base
     "study": {"tasks", "training", "metrics", "pruning", "data"},
     "analysis": set(),
+    "advise": {"analysis", "report"},
     "report": {"analysis"},
     "checkpoints": {"pruning"},
     "export": {"pruning", "checkpoints"},
