@@ -14,5 +14,6 @@ from twore.advise.api import RATIOS, WeightOptions, advise
 from twore.advise.batches import Functions, TaskProbe
 from twore.advise.deciding import Verdict
 from twore.advise.levels import LEVELS
+from twore.advise.pilot import Pilot
 
-__all__ = ["LEVELS", "RATIOS", "Advice", "Functions", "TaskProbe", "Verdict", "WeightOptions", "advise"]
+__all__ = ["LEVELS", "RATIOS", "Advice", "Functions", "Pilot", "TaskProbe", "Verdict", "WeightOptions", "advise"]

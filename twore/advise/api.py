@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twore.advise.advice import Advice, advice_of
-from twore.advise.batches import Probe, batches_evidence
+from twore.advise.batches import Probe, TaskProbe, batches_evidence
 from twore.advise.cache import Cache
 from twore.advise.calibration import shipped
 from twore.advise.deciding import decide
 from twore.advise.evidence import measuring_for, weights_evidence
 from twore.advise.finding import Paths, find_checkpoints
+from twore.advise.pilot import Pilot, pilot_evidence
 from twore.advise.reading import open_run
 from twore.checkpoints import LayerChoice
 from twore.pruning.masks import check_ratio
@@ -46,6 +47,7 @@ def advise(
     ratios: Iterable[float] = RATIOS,
     cache: str | os.PathLike[str] | None = None,
     probe: Probe | None = None,
+    pilot: Pilot | None = None,
     layers: LayerChoice | None = None,
     weights: WeightOptions | None = None,
     say: Callable[[str], object] = lambda line: None,
@@ -56,6 +58,7 @@ def advise(
     ratios: fractions of the prunable weights removed, each in [0, 1)
     cache: folder of what was measured; default the user's cache folder ($TWORE_CACHE, $XDG_CACHE_HOME)
     probe: score pruned checkpoints on a few batches: `TaskProbe(task)`, or `Functions(build, batches, score)`
+    pilot: fine-tune the most promising checkpoints of each ratio, `Pilot(finetune)`; needs a TaskProbe
     layers: which are pruned; default: every linear and convolution layer, tied ones left dense
     say: told what a level will cost before it starts, one line each
 
@@ -75,7 +78,13 @@ def advise(
     if probe is not None:
         kind = batches_evidence(evidence, opened, probe, pruning_of(choice), store, say=say)
         level = "batches"
-    verdicts = decide(evidence.setting(), level=level, calibration=shipped(), kind=kind)
+    if pilot is not None:
+        if not isinstance(probe, TaskProbe):
+            raise ValueError("a pilot fine-tunes, which takes a task: pass probe=TaskProbe(task) (--task module:Class)")
+        pilot_evidence(evidence, opened, probe, pilot, pruning_of(choice), store, say=say)
+        level = "pilot"
+    k = None if pilot is None else pilot.k
+    verdicts = decide(evidence.setting(), level=level, calibration=shipped(), k=k, kind=kind)
     return advice_of(evidence, verdicts, level)
 
 

@@ -151,7 +151,7 @@ def batches_evidence(
             if one is every[0] and ratio == ratios[0]:
                 each = duration((time.monotonic() - began) * missing)
                 say(
-                    f"batches: {missing} pruned networks on {len(batches)} batches each, about {each}; nothing is trained"
+                    f"batches: {missing} pruned networks, {len(batches)} batches each, about {each}; nothing is trained"
                 )
     for place, row in rows.items():
         at = (evidence.probes["epoch"] == place[0]) & (evidence.probes["ratio"] == place[1])

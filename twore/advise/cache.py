@@ -1,4 +1,4 @@
-"""What was measured is kept in the user's cache folder, never beside the checkpoints: a new checkpoint costs only itself.
+"""What was measured is kept in the user's cache folder, never beside the checkpoints: a new one costs only itself.
 
 A record is found by the contents of the checkpoint and everything else that may change its numbers. Contents are known
 by a hash of all bytes of the weights' files, taken again whenever a file's size, times or place on the disk changed.

@@ -19,7 +19,7 @@ TRIAL = 384  # side of the matrix whose decomposition is timed
 
 
 def spectral_operations(shapes: Iterable[tuple[int, ...]]) -> float:
-    """Operations of one decomposition of every layer: S (m^2 M for a symmetric Gram matrix, 4/3 m^3 for eigenvalues)."""
+    """Operations of one decomposition of every layer: S times 2 m^2 M (Gram matrix) and 4/3 m^3 (eigenvalues)."""
     total = 0.0
     for shape in shapes:
         m, M = sorted(shape[:2])  # noqa: N806  as in the module's docstring

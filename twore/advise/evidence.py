@@ -19,6 +19,7 @@ from twore.advise.finding import Found, Run
 from twore.advise.reading import Opened
 from twore.advise.trainer_state import metric_of
 from twore.advise.weights import Measuring, mask_distances, movement, perturbations, spectra_key, spectra_of
+from twore.analysis.regimes import selection_column
 from twore.analysis.settings import SettingTables
 from twore.metrics import rate_phase
 
@@ -56,8 +57,9 @@ class Evidence:
         """The tables of the run, as the scoreboard's predictors take them."""
         grid = [(epoch, ratio) for ratio in self.ratios for epoch in self.candidates]
         results = pd.DataFrame(grid, columns=["epoch", "ratio"]).assign(finetune_seed=0, score=math.nan)
-        if len(self.cells):
-            results = self.cells
+        if len(self.cells):  # `score` is then the score that choices are made on
+            results = self.cells.assign(score=self.cells[selection_column(self.cells)])
+            results = results[["epoch", "ratio", "finetune_seed", "score"]]
         return SettingTables(
             name="your checkpoints",
             results=results,
@@ -75,7 +77,7 @@ def is_initial(one: Found, run: Run) -> bool:
 def weights_evidence(
     run: Run, opened: Sequence[Opened], measuring: Measuring, cache: Cache, *, metric: str | None, say: Say
 ) -> Evidence:
-    """Everything that weights, the Trainer's records and names say. `say` is told what it will cost before it starts."""
+    """Everything that weights, the Trainer's records and names say. `say` is told the cost beforehand."""
     started = time.monotonic()
     contents = [cache.contents(one.checkpoint) for one in opened]
     say(_price(opened, contents, measuring, cache))

@@ -1,4 +1,4 @@
-"""The figure of an `Advice`: what was measured along training, and the answer at each ratio. Readable without colour."""
+"""The figure of an `Advice`: what was measured along training, and the answer at each ratio."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def _answers(ax: Axes, advice: Advice) -> None:
     margin = 0.04 * (positions.max() - positions.min())
     ax.set_xlim(positions.min() - margin, positions.max() + margin)
     ax.set_ylabel("ratio")
-    ax.set_xlabel(f"{advice.unit}   (star: prune this; bar: where the best lies; small marks: rules of thumb)")
+    ax.set_xlabel(
+        f"{advice.unit}   \nstar: prune this; bar: where the best lies; square: final; other marks: rules of thumb"
+    )
     ax.set_title("which checkpoint to prune", loc="left")
 
 

@@ -70,7 +70,7 @@ def find_checkpoints(paths: Paths) -> Run:
     for a, b in zip(run.checkpoints, run.checkpoints[1:]):
         if a.position == b.position:
             raise CheckpointError(
-                f"{a.path} and {b.path} are both of {run.unit} {a.position:g}: name the checkpoints of one run, each once"
+                f"{a.path} and {b.path} are both of {run.unit} {a.position:g}: name each checkpoint of one run once"
             )
     return run
 

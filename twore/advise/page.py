@@ -1,4 +1,4 @@
-"""An `Advice` as one HTML page that needs no network and no script. All numbers are made here; the template holds none."""
+"""An `Advice` as one HTML page that needs no network and no script; the template holds no number."""
 
 from __future__ import annotations
 
