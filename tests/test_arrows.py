@@ -20,7 +20,6 @@ ALLOWED = {
     "training": {"tasks", "pruning"},  # of tasks only tasks.base
     "study": {"tasks", "training", "metrics", "pruning", "data"},
     "analysis": set(),
-    "advise": {"analysis", "report"},
     "report": {"analysis"},
     "advise": {"checkpoints", "metrics", "pruning", "tasks", "training", "study", "data", "analysis", "report"},
     "checkpoints": {"pruning"},

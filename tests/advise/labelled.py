@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from toy import CPU, ToyData, ToyTask
 from torch import Tensor, nn
+from toy import CPU, ToyData, ToyTask
 
 from twore.study import Study
 from twore.training import Training
@@ -38,7 +38,8 @@ def labelled_study(task: ToyTask | None = None) -> Study:
     return Study(
         task=task or LabelledTask(), name="toy", dense=dense, numerics=CPU,
         finetune=replace(dense, epochs=1, lr=0.05, schedule="constant", drops=()),
-        checkpoints=(1, 2, 3, 4, 6), extra_checkpoints=(0,), ratios=RATIOS, finetune_seeds=(0, 1), data_fingerprint="toy-48",
+        checkpoints=(1, 2, 3, 4, 6), extra_checkpoints=(0,), ratios=RATIOS, finetune_seeds=(0, 1),
+        data_fingerprint="toy-48",
     )  # fmt: skip
 
 

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import torch
 from labelled import RATIOS, LabelledTask, labelled_study, stored
-from toy import CPU
 from torch import nn
+from toy import CPU
 
 from twore.advise import Advice, Functions, Pilot, TaskProbe, advise
 from twore.advise.levels import rule_of, shortlist
 from twore.analysis.settings import SettingTables, settings_of
-from twore.study import Results, Study, run_study
+from twore.study import Results, run_study
 
 STUDY = labelled_study()
 PROBE = TaskProbe(LabelledTask(), numerics=CPU)

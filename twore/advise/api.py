@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twore.advise.advice import Advice, advice_of
-from twore.advise.batches import Probe, TaskProbe, batches_evidence
+from twore.advise.batches import Probe, TaskProbe, batches_evidence, with_tied_dense
 from twore.advise.cache import Cache
 from twore.advise.calibration import shipped
 from twore.advise.deciding import decide
 from twore.advise.evidence import measuring_for, weights_evidence
 from twore.advise.finding import Paths, find_checkpoints
+from twore.advise.models import layers_of
 from twore.advise.pilot import Pilot, pilot_evidence
-from twore.advise.reading import open_run
+from twore.advise.reading import Tell, open_run
 from twore.checkpoints import LayerChoice
 from twore.pruning.masks import check_ratio
 from twore.pruning.spec import Pruning
@@ -70,7 +71,7 @@ def advise(
         raise ValueError("ratios is empty: name at least one fraction to prune, in [0, 1)")
     choice, options = layers or LayerChoice(tied="skip"), weights or WeightOptions()
     run = find_checkpoints(paths)
-    opened = open_run(run.checkpoints, choice)
+    opened = open_run(run.checkpoints, choice, None if probe is None else _by_model(probe, pruning_of(choice)))
     store = Cache(None if cache is None else Path(cache))
     measuring = measuring_for(opened, asked, spectra=options.spectra, permutations=options.permutations)
     evidence = weights_evidence(run, opened, measuring, store, metric=options.metric, say=say)
@@ -91,6 +92,13 @@ def advise(
 def pruning_of(choice: LayerChoice) -> Pruning:
     """The same choice of layers for a model in memory."""
     return Pruning(kinds=_tuple(choice.kinds), include=_tuple(choice.include), exclude=_tuple(choice.exclude))
+
+
+def _by_model(probe: Probe, pruning: Pruning) -> Tell:
+    """The layers that the probe's model has, so that every level measures the same ones."""
+    model = probe.build()
+    own = with_tied_dense(model, pruning)
+    return lambda checkpoint: layers_of(model, own, checkpoint)
 
 
 def _tuple(patterns: object) -> tuple[str, ...]:

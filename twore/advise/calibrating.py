@@ -123,7 +123,7 @@ def _thresholds(rows: pd.DataFrame) -> tuple[float, float]:
     last, label = rows["last"].to_numpy(float), rows["label"].to_numpy(str)
     best, chosen = -1.0, (0.0, 0.0)
     for stop in THRESHOLDS:
-        for train in THRESHOLDS[THRESHOLDS >= stop]:
+        for train in THRESHOLDS[stop <= THRESHOLDS]:
             said = np.where(last < stop, LABELS[0], np.where(last >= train, LABELS[2], LABELS[1]))
             score = balanced_accuracy(said, label)
             if score > best + 1e-9:

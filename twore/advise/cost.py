@@ -15,7 +15,7 @@ from twore.metrics.spectrum import PERMUTATIONS
 
 EIGENVALUES = 4 / 3  # times m^3: reduction of a symmetric matrix to tridiagonal form; Golub and Van Loan, section 8.3
 AFFORDABLE = 3e12  # operations a checkpoint: some minutes on one core; our choice
-TRIAL = 384  # side of the matrix whose decomposition is timed
+TRIAL, TRIALS = 384, 5  # side of the matrix whose decomposition is timed, and times; the fastest counts
 
 
 def spectral_operations(shapes: Iterable[tuple[int, ...]]) -> float:
@@ -40,7 +40,7 @@ def seconds_of(operations: float) -> float:
     """What so many operations take here, by the time of one small decomposition with this process's threads."""
     matrix = torch.randn(TRIAL, TRIAL, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     best = math.inf
-    for _ in range(2):
+    for _ in range(TRIALS):
         start = time.perf_counter()
         torch.linalg.eigvalsh(matrix.mT @ matrix)
         best = min(best, time.perf_counter() - start)

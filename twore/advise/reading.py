@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -57,9 +57,15 @@ class FiniteWeights(Mapping[str, Tensor]):
         return len(self.opened.layers)
 
 
-def open_run(found: tuple[Found, ...], choice: LayerChoice) -> list[Opened]:
-    """Open every checkpoint. CheckpointError when one cannot be read, or has other layers than the first."""
-    opened = [open_one(one, choice) for one in found]
+Tell = Callable[[Checkpoint], tuple[Layer, ...] | None]
+
+
+def open_run(found: tuple[Found, ...], choice: LayerChoice, tell: Tell | None = None) -> list[Opened]:
+    """Open every checkpoint. CheckpointError when one cannot be read, or has other layers than the first.
+
+    tell: the layers of a checkpoint by a model at hand, None where its names are others; then `choice` tells them.
+    """
+    opened = [open_one(one, choice, tell) for one in found]
     first = opened[0]
     for other in opened[1:]:
         if other.shapes != first.shapes:
@@ -70,9 +76,12 @@ def open_run(found: tuple[Found, ...], choice: LayerChoice) -> list[Opened]:
     return opened
 
 
-def open_one(found: Found, choice: LayerChoice) -> Opened:
+def open_one(found: Found, choice: LayerChoice, tell: Tell | None = None) -> Opened:
     """Open one checkpoint and find its layers; by names and shapes where its class cannot be built here."""
     checkpoint = open_checkpoint(found.path)
+    told = tell(checkpoint) if tell else None
+    if told:
+        return Opened(found, checkpoint, told, ())
     try:
         layers = find_layers(checkpoint, choice)
     except (CheckpointError, ImportError) as error:

@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
     advise.add_argument(
         "--cache", type=Path, metavar="DIR", help="what was measured (default: the user's cache folder)"
     )
-    advise.add_argument("--kinds", nargs="+", default=["conv", "linear"], metavar="KIND", help="conv, linear (both)")
+    advise.add_argument("--kinds", nargs="+", metavar="KIND", help="conv, linear (both)")
     pattern = "glob on a weight's or module's name; may be repeated"
     advise.add_argument("--include", action="append", metavar="PATTERN", help=f"only these layers: {pattern}")
     advise.add_argument("--exclude", action="append", metavar="PATTERN", help=f"leave these dense: {pattern}")
@@ -45,6 +45,12 @@ def add(commands: Any) -> None:
     advise.add_argument("--task", metavar="TASK", help="cifar, translation or module:Class: score pruned checkpoints")
     advise.add_argument("--batches", type=int, metavar="N", help="batches that score a pruned checkpoint (4)")
     advise.add_argument("--data", help="folder with the task's data (default: $TWORE_DATA)")
+    advise.add_argument("--pilot", type=int, nargs="?", const=0, metavar="K",
+                        help="fine-tune K checkpoints a ratio (3), as --finetune.FIELD flags say; resumes")  # fmt: skip
+    advise.add_argument("--config", type=Path, metavar="FILE", help="a study file: task, finetune, pruning, numerics")
+    advise.add_argument("--out", type=Path, metavar="DIR", help="folder of the fine-tuned cells (in the cache)")
+    advise.add_argument("--workers", type=int, default=1, help="processes that fine-tune")
+    advise.add_argument("--executor", default="process", help="where they run: process or serial")
     advise.set_defaults(do=run)
 
 
@@ -69,14 +75,13 @@ def run(options: argparse.Namespace) -> int:
     only read."""
     from twore.advise import WeightOptions, advise  # torch is imported only by what runs
     from twore.advise.api import RATIOS
-    from twore.advise.asking import probe_from
-    from twore.checkpoints import LayerChoice
+    from twore.advise.asking import asked_from
 
     try:
-        choice = LayerChoice(tuple(options.kinds), options.include, options.exclude, "skip", options.layers)
+        asked = asked_from(options)
         advice = advise(
-            options.paths, ratios=options.ratios or RATIOS, cache=options.cache, probe=probe_from(options),
-            layers=choice, weights=WeightOptions(not options.no_spectra, options.permutations, options.metric),
+            options.paths, ratios=options.ratios or RATIOS, cache=options.cache, probe=asked.probe, pilot=asked.pilot,
+            layers=asked.layers, weights=WeightOptions(not options.no_spectra, options.permutations, options.metric),
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )  # fmt: skip
         written = []
