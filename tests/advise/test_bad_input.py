@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from functools import partial
 from pathlib import Path
 
@@ -84,12 +85,12 @@ def test_missing_index_and_shard(tmp_path, capsys):
 def test_a_pickle_that_would_run_code_is_refused_by_name(tmp_path, capsys):
     class Evil:
         def __reduce__(self):
-            return (Path.touch, (tmp_path / "ran",))
+            return (os.system, (f"touch {tmp_path / 'ran'}",))
 
     run = torch_run(tmp_path / "run", net(), ["net-1.pt"])
     torch.save({"weight": Evil()}, run / "net-2.pt")
     words = said(capsys, run)
-    assert "net-2.pt is refused" in words and "Path.touch" in words
+    assert "net-2.pt is refused" in words and "posix.system" in words
     assert not (tmp_path / "ran").exists()
 
 
