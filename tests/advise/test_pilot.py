@@ -24,8 +24,9 @@ FINETUNE = Training(epochs=1, batch_size=16, lr=0.05, schedule="constant", drops
 NAMES = ["net-1.pt", "net-2.pt", "net-3.pt"]
 
 
+# of two checkpoints a pilot of 3 fine-tunes both: the 2 best, and the last
 def ask(run: Path, cache: Path, ratios: tuple[float, ...] = (0.5, 0.9), **changes: object):
-    pilot = replace(Pilot(FINETUNE, k=2, executor="serial"), **changes)
+    pilot = replace(Pilot(FINETUNE, k=3, executor="serial"), **changes)
     return advise(run, ratios=ratios, cache=cache, probe=TaskProbe(LabelledTask(), numerics=CPU), pilot=pilot)
 
 
@@ -88,14 +89,15 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
     config.write_text("finetune: {epochs: 9, batch_size: 16, lr: 0.05, schedule: constant, drops: []}\n")
     before = contents(run)
     whole, said = start(run, tmp_path / "undisturbed", config).communicate(timeout=600)
-    assert "pilot: " in said and len(cells(tmp_path / "undisturbed")) == 6, said
+    number = len(cells(tmp_path / "undisturbed"))
+    assert "pilot: " in said and number >= 4, said
     process = start(run, tmp_path / "killed", config)
     while process.poll() is None and not cells(tmp_path / "killed"):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     done = cells(tmp_path / "killed")
-    assert 0 < len(done) < 6
+    assert 0 < len(done) < number
     again, said = start(run, tmp_path / "killed", config).communicate(timeout=600)
     assert done.items() <= cells(tmp_path / "killed").items()  # what was done is not done again
     assert json.loads(again)["advice"] == json.loads(whole)["advice"]

@@ -155,7 +155,7 @@ def batches_evidence(
                 )
     for place, row in rows.items():
         at = (evidence.probes["epoch"] == place[0]) & (evidence.probes["ratio"] == place[1])
-        for name, value in (row or {}).items():
+        for name, value in sorted((row or {}).items()):
             if name not in evidence.probes:
                 evidence.probes[name] = math.nan
             evidence.probes.loc[at, name] = float(value)

@@ -117,4 +117,5 @@ def _layers(one: Opened) -> list[list[Any]]:
 
 
 def _numbers(record: dict[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in record.items()}
+    """In one order, whether measured now or read: records are written with sorted names."""
+    return {name: float(record[name]) for name in sorted(record)}
