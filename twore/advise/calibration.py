@@ -15,21 +15,23 @@ from typing import Any
 
 from twore.advise.levels import cells_of, check_level
 
-FULL = 100.0  # percent right
 SHIPPED = Path(__file__).with_name("calibration.json")
 
 
 @dataclass(frozen=True)
 class Band:
-    """Verdicts of one kind of pair: those whose pruned final checkpoint scores in [low, high) after recalibration.
+    """Verdicts of one kind of pair: those whose final checkpoint keeps a share in [low, high) of its score when pruned
+    (and recalibrated, before fine-tuning; `Shape.kept`).
 
     name        for people: what pruning left of the network
-    low, high   of the level's signal at the final checkpoint, percent, the last band includes 100; None: any value
+    low, high   shares; None: no such limit
     pairs, settings, clusters   how many stand behind the numbers below (all that were judged, answered or not)
     hits        share of the picks within the tie set of the best, in [0, 1]
     confidence  what is stated: the 10 % quantile of that share over resampled clusters, so rather too low
     regret      of the picks: mean and 90 % bootstrap range over clusters
     trivial, trivial_regret   the rule of thumb that loses least here, and what it loses
+    width       of the interval: it spans the checkpoints whose signal is within this share of its range of the peak
+    coverage    share of pairs whose best checkpoint such intervals hold
     """
 
     name: str
@@ -43,12 +45,12 @@ class Band:
     regret: tuple[float, float, float]
     trivial: str
     trivial_regret: float
+    width: float
+    coverage: float
 
-    def holds(self, last: float) -> bool:
-        """Whether a signal's value at the final checkpoint falls into the band."""
-        if self.low is None or self.high is None:
-            return True
-        return self.low <= last < self.high or last == self.high == FULL
+    def holds(self, kept: float) -> bool:
+        """Whether a share kept falls into the band."""
+        return (self.low is None or kept >= self.low) and (self.high is None or kept < self.high)
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,9 @@ class Level:
     rule        the scoreboard's predictor
     cost        mean share of the whole grid's fine-tuning that it takes
     skill       1 - regret / that of the best rule of thumb: mean and 90 % bootstrap range over clusters; 0 no better
-    ratios, checkpoints, scores   smallest and largest seen: prune ratio; number of checkpoints; signal, percent
-    width       of the interval: it spans the checkpoints whose signal is within this share of its range of the peak
-    coverage    share of pairs whose best checkpoint such intervals hold
-    stop_below, train_from   signal at the final checkpoint, percent: below the first "stop early", from the second on
-        "train on", "either" between; None where the level cannot tell
+    ratios, checkpoints   smallest and largest seen: prune ratio; number of checkpoints
+    stop_below, train_from   share kept below which "stop early", from which on "train on" is said, "either" between;
+        None where the level cannot tell
     """
 
     rule: str
@@ -70,19 +70,13 @@ class Level:
     skill: tuple[float, float, float]
     ratios: tuple[float, float]
     checkpoints: tuple[int, int]
-    scores: tuple[float, float]
-    width: float
-    coverage: float
     stop_below: float | None
     train_from: float | None
     bands: tuple[Band, ...]
 
-    def band_of(self, last: float) -> Band | None:
-        """The band of a signal's value at the final checkpoint; None where no band was calibrated."""
-        for band in self.bands:
-            if band.holds(last):
-                return band
-        return None
+    def band_of(self, kept: float) -> Band | None:
+        """The band of a share kept; None where no band was calibrated."""
+        return next((band for band in self.bands if band.holds(kept)), None)
 
 
 @dataclass(frozen=True)
@@ -124,7 +118,7 @@ class Calibration:
             kinds = tuple(values.pop("kinds"))
             return Calibration(levels=levels, kinds=kinds, **values)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"this is no calibration of advice ({error!r}): make one, see docs/advise-calibration.md") from error  # fmt: skip
+            raise ValueError(f"no calibration of advice ({error!r}): make one, docs/advise-calibration.md") from error
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The levels of evidence, and the scoreboard's predictor that answers at each: `advise` never invents a rule of its own.
+"""The levels of evidence, and the scoreboard's predictor that answers at each: `advise` invents no rule of its own.
 
     weights   nothing but the checkpoints: the weights-only rule that loses least on the scoreboard, which has no skill
     batches   a few batches: the recalibrated pruned score, averaged over neighbouring checkpoints

@@ -2,21 +2,23 @@
 
 A trial is judged on its own dense run, since a user has one: the best checkpoint is that of the run's mean test score
 over fine-tune seeds, and the tie set lies within one fine-tune s.d. of it (`analysis.predictors.yardstick`). A pilot is
-played with each fine-tune seed, its regret is measured on the others (`analysis.evaluation.trials`).
+played with each fine-tune seed and its regret measured on the others, as on the scoreboard; whether it hit is judged on
+all seeds, its own among them, as there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from twore.advise.levels import LEVELS, rule_of, trivial_picks
-from twore.advise.shape import shapes
+from twore.advise.deciding import Seen, see
+from twore.advise.levels import LEVELS, rule_of
+from twore.advise.shape import Shape
 from twore.analysis.boundary import regime_labels
 from twore.analysis.evaluation import blind, trials
 from twore.analysis.grid import mean_grid
@@ -26,18 +28,20 @@ from twore.analysis.settings import SettingTables, clusters, complete_ratios, se
 
 PILOTS = (2, 3, 4)  # cells a ratio that are calibrated; more of the small grids we have is most of the grid
 KINDS = {"cifar": "batchnorm", "translation": "outputs"}  # kind of task in study.yaml -> how its probes are repaired
-NAMED = [rule.name for rule in trivial_rules() if rule.name != "random epoch"]
+NAMED = tuple(rule.name for rule in trivial_rules() if rule.name != "random epoch")
+WIDTHS = np.round(np.linspace(0, 1, 21), 2)  # of intervals that are tried
+BEYOND = 2.0  # the width of an interval that does not hold the best epoch at any width
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
     """One play of one level on one dense run.
 
-    level, k: as in `decide`; seen: the tables the level may see; setting, run, cluster: labels; kind: see KINDS, None if
-    not known; cost: share of the grid.
-    rows, a row a ratio: ratio, best (epoch), ties (tuple of epochs), pick, hit, regret, gain (best minus final, points),
-        label (measured regime), checkpoints, last, low, peak of the signal (NaN without), reach (share of the signal's
-        range that an interval needs to hold the best epoch), and the regret of each rule of thumb under its name
+    level, k: as in `decide`; setting, run, cluster: labels; kind: a value of KINDS, None if not known; cost: share of
+    the grid; seen: what the verdict may rest on.
+    rows, a row a ratio: ratio; best (epoch); pick; hit (bool); regret; gain (best minus final, points); label (the
+        measured regime); checkpoints (number); kept (`Shape.kept`); reach (share of the signal's range that an
+        interval needs to hold the best epoch); and the regret of each rule of thumb under its name
     """
 
     level: str
@@ -47,7 +51,7 @@ class Trial:
     cluster: str
     kind: str | None
     cost: float
-    seen: SettingTables
+    seen: Seen
     rows: pd.DataFrame
 
 
@@ -56,30 +60,30 @@ def collect(sources: Iterable[Path | str | SettingTables]) -> list[Trial]:
 
     ValueError when two settings have one name, or nothing can be played at all.
     """
-    settings: list[SettingTables] = []
-    kinds: list[str | None] = []
+    settings: list[tuple[SettingTables, str | None]] = []
     for source in sources:
-        found = [source] if isinstance(source, SettingTables) else settings_of(source)
-        settings += found
-        kinds += [None if isinstance(source, SettingTables) else _kind(Path(source))] * len(found)
-    names = [setting.name for setting in settings]
+        if isinstance(source, SettingTables):
+            settings.append((source, None))
+        else:
+            settings += [(setting, _kind(Path(source))) for setting in settings_of(source)]
+    names = [setting.name for setting, _ in settings]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"two settings are called {twice!r}: the same folder given twice? Else name them apart")
-    runs = [(setting, kind, part) for setting, kind in zip(settings, kinds) for part in _runs(setting)]
-    found_trials = []
-    for (setting, kind, part), cluster in zip(runs, clusters([part for _, _, part in runs])):
-        yard, labels = yardstick(part.results), regime_labels(part.results, resamples=200)["label"].tolist()
-        for level, k, seen, judged in _plays(part, yard):
-            rule = rule_of(level, k)
-            if rule.pick(seen) is None:
-                continue
-            rows = _rows(seen, judged, labels, level, k)
-            cost = rule.cost_of(part)
-            found_trials.append(Trial(level, k, setting.name, part.name, cluster, kind, cost, seen, rows))
-    if not found_trials:
+    runs = [(setting.name, kind, run) for setting, kind in settings for run in _runs(setting)]
+    found = []
+    for (name, kind, run), cluster in zip(runs, clusters([run for _, _, run in runs])):
+        yard, labels = yardstick(run.results), regime_labels(run.results, resamples=200)["label"].tolist()
+        batches: Seen | None = None
+        for level, k, tables, judged in _plays(run, yard):
+            seen = see(tables, level=level, k=k, batches=batches if level == "pilot" else None)
+            batches = seen if level == "batches" else batches
+            if len(seen.picks) == len(yard.ratios):
+                rows, cost = _rows(seen, judged, labels), rule_of(level, k).cost_of(run)
+                found.append(Trial(level, k, name, run.name, cluster, kind, cost, seen, rows))
+    if not found:
         raise ValueError("no level of advice can be played on these settings: they need checkpoints.csv or probes.csv")
-    return found_trials
+    return found
 
 
 def played(trials: Sequence[Trial], level: str, k: int | None = None) -> list[Trial]:
@@ -88,7 +92,7 @@ def played(trials: Sequence[Trial], level: str, k: int | None = None) -> list[Tr
 
 
 def as_rows(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Their rows under each other, with setting, run and cluster."""
+    """Their rows under each other, with setting, run, cluster and cost."""
     parts = [t.rows.assign(setting=t.setting, run=t.run, cluster=t.cluster, cost=t.cost) for t in trials]
     return pd.concat(parts, ignore_index=True)
 
@@ -100,58 +104,45 @@ def _runs(setting: SettingTables) -> Iterator[SettingTables]:
             yield whole
 
 
-def _plays(part: SettingTables, yard: Yardstick) -> Iterator[tuple[str, int | None, SettingTables, Yardstick]]:
+def _plays(run: SettingTables, yard: Yardstick) -> Iterator[tuple[str, int | None, SettingTables, Yardstick]]:
     """(level, k, what it sees, what it is judged with)"""
     for level in LEVELS[:2]:
-        yield level, None, blind(part), yard
-    for seen, rest in trials(part):
+        yield level, None, blind(run), yard
+    for tables, rest in trials(run):
         scores = mean_grid(rest).to_numpy(float)
-        reference = scores[np.arange(len(yard.ratios)), yard.oracles]
-        judged = Yardstick(**{**vars(yard), "scores": scores, "reference": reference})
+        judged = replace(yard, scores=scores, reference=scores[np.arange(len(yard.ratios)), yard.oracles])
         for k in PILOTS:
-            yield "pilot", k, seen, judged
+            yield "pilot", k, tables, judged
 
 
-def _rows(seen: SettingTables, yard: Yardstick, labels: list[str], level: str, k: int | None) -> pd.DataFrame:
-    picks = rule_of(level, k).pick(seen) or {}
-    known, trivial = shapes(seen, level), trivial_picks(seen)
+def _rows(seen: Seen, yard: Yardstick, labels: list[str]) -> pd.DataFrame:
     rows = []
-    for i, ratio in enumerate(yard.ratios):
-        pick = float(picks[ratio])  # type: ignore[arg-type]
-        shape = known.get(float(ratio))
-        best = float(yard.epochs[yard.oracles[i]])
-
-        def loss(epoch: float, i: int = i) -> float:
-            return float(yard.reference[i] - yard.scores[i, int(np.argmin(np.abs(yard.epochs - epoch)))])
-
-        row = {
-            "ratio": float(ratio), "best": best, "ties": tuple(yard.epochs[yard.ties[i]].tolist()), "pick": pick,
-            "hit": bool(yard.ties[i, np.argmin(np.abs(yard.epochs - pick))]), "regret": loss(pick),
-            "gain": loss(float(yard.epochs[-1])), "label": labels[i],
-            "checkpoints": 0 if shape is None else len(shape.epochs),
-            "last": np.nan if shape is None else shape.last, "low": np.nan if shape is None else shape.low,
-            "peak": np.nan if shape is None else shape.peak, "reach": _reach(shape, best, pick),
-        }  # fmt: skip
-        rows.append(row | {name: loss(trivial[float(ratio)][name]) for name in trivial[float(ratio)]})
+    for i, ratio in enumerate(float(ratio) for ratio in yard.ratios):
+        shape, pick, best = seen.shapes.get(ratio), seen.picks[ratio], float(yard.epochs[yard.oracles[i]])
+        regret = yard.reference[i] - yard.scores[i]  # (E,)
+        own = {"ratio": ratio, "best": best, "pick": pick, "hit": bool(yard.ties[i, _index(yard, pick)])}
+        own |= {"regret": regret[_index(yard, pick)], "gain": regret[-1], "label": labels[i]}
+        own |= {"checkpoints": 0 if shape is None else len(shape.epochs), "reach": _reach(shape, best, pick)}
+        own |= {"kept": np.nan if shape is None else shape.kept}
+        rows.append(own | {rule: regret[_index(yard, epoch)] for rule, epoch in seen.trivial[ratio].items()})
     return pd.DataFrame(rows)
 
 
-def _reach(shape: object, best: float, pick: float) -> float:
-    """The smallest width whose interval holds the best epoch, in [0, 1]; above 1 where none does."""
-    for width in WIDTHS:
-        low, high = shape.near(width) if shape is not None else (np.inf, -np.inf)  # type: ignore[attr-defined]
+def _index(yard: Yardstick, epoch: float) -> int:
+    return int(np.argmin(np.abs(yard.epochs - epoch)))
+
+
+def _reach(shape: Shape | None, best: float, pick: float) -> float:
+    """The smallest width whose interval holds the best epoch, in [0, 1]; BEYOND where none does."""
+    for width in WIDTHS if shape is not None else ():
+        low, high = shape.near(float(width))  # type: ignore[union-attr]
         if min(low, pick) <= best <= max(high, pick):
             return float(width)
-    return 2.0
-
-
-WIDTHS = np.round(np.linspace(0, 1, 21), 2)  # of intervals that are tried
+    return BEYOND
 
 
 def _kind(folder: Path) -> str | None:
     """How the probes of a run folder were repaired, by the kind of its task; None when that is not known."""
     path = folder / "study.yaml"
-    if not path.exists():
-        return None
-    task = (yaml.safe_load(path.read_text()) or {}).get("task", {})
+    task = (yaml.safe_load(path.read_text()) or {}).get("task", {}) if path.exists() else {}
     return KINDS.get(task.get("kind"))
