@@ -113,6 +113,10 @@ def test_options_that_do_not_fit(tmp_path, capsys):
     assert "--batches needs a task" in said(capsys, run, "--batches", 2)
     assert "there is no task 'cifra': did you mean cifar?" in said(capsys, run, "--task", "cifra")
     assert "say how: --finetune.epochs" in said(capsys, run, "--task", "toy:ToyTask", "--pilot", 2)
+    before = contents(run)
+    for flag in ("--html", "--figure", "--cache"):
+        assert "where nothing is written: name another place" in said(capsys, run, flag, run / "a.png")
+    assert contents(run) == before
     with pytest.raises(ValueError, match="ratios is empty"):
         advise(run, ratios=())
 

@@ -13,7 +13,7 @@ from twore.advise.cache import Cache
 from twore.advise.calibration import shipped
 from twore.advise.deciding import decide
 from twore.advise.evidence import measuring_for, weights_evidence
-from twore.advise.finding import Paths, find_checkpoints
+from twore.advise.finding import Paths, find_checkpoints, refuse_inside
 from twore.advise.models import layers_of
 from twore.advise.pilot import Pilot, pilot_evidence
 from twore.advise.reading import Tell, open_run
@@ -69,10 +69,14 @@ def advise(
     asked = tuple(sorted({check_ratio(ratio) for ratio in ratios}))
     if not asked:
         raise ValueError("ratios is empty: name at least one fraction to prune, in [0, 1)")
+    paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    store = Cache(None if cache is None else Path(cache))
+    refuse_inside(paths, store.root, "the cache")
+    if pilot is not None and pilot.out is not None:
+        refuse_inside(paths, pilot.out, "the pilot's folder")
     choice, options = layers or LayerChoice(tied="skip"), weights or WeightOptions()
     run = find_checkpoints(paths)
     opened = open_run(run.checkpoints, choice, None if probe is None else _by_model(probe, pruning_of(choice)))
-    store = Cache(None if cache is None else Path(cache))
     measuring = measuring_for(opened, asked, spectra=options.spectra, permutations=options.permutations)
     evidence = weights_evidence(run, opened, measuring, store, metric=options.metric, say=say)
     level, kind = "weights", None

@@ -75,6 +75,14 @@ def find_checkpoints(paths: Paths) -> Run:
     return run
 
 
+def refuse_inside(paths: Paths, target: Path, what: str) -> None:
+    """ValueError when `target` lies in one of the folders that were named: nothing is written there."""
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    for path in (Path(path).resolve() for path in given):
+        if target.resolve() == path or (path.is_dir() and path in target.resolve().parents):
+            raise ValueError(f"{what} {target} lies in {path}, where nothing is written: name another place")
+
+
 def _within(path: Path, notes: list[str]) -> list[Path]:
     """The checkpoints of one path, in natural order; adds to `notes` what is passed over."""
     if not path.exists():

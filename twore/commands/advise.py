@@ -76,9 +76,13 @@ def run(options: argparse.Namespace) -> int:
     from twore.advise import WeightOptions, advise  # torch is imported only by what runs
     from twore.advise.api import RATIOS
     from twore.advise.asking import asked_from
+    from twore.advise.finding import refuse_inside
 
     try:
         asked = asked_from(options)
+        for flag in ("html", "figure"):
+            if getattr(options, flag):
+                refuse_inside(options.paths, getattr(options, flag), f"--{flag}")
         advice = advise(
             options.paths, ratios=options.ratios or RATIOS, cache=options.cache, probe=asked.probe, pilot=asked.pilot,
             layers=asked.layers, weights=WeightOptions(not options.no_spectra, options.permutations, options.metric),
@@ -93,6 +97,9 @@ def run(options: argparse.Namespace) -> int:
             written.append(_write(options.figure, image(advice, options.figure.suffix)))
     except (ValueError, OSError) as error:
         return problem(error)
+    except KeyboardInterrupt as stopped:
+        print("interrupted; what is done is kept, and the same command goes on from there", file=sys.stderr)
+        return getattr(stopped, "status", 130)
     print(advice.to_json() if options.json else advice.to_text())
     for path in written:
         print(f"written: {path}", file=sys.stderr)
