@@ -20,7 +20,7 @@ def probed(
     name="one", probes=PROBES, scores=None, *, epochs=EPOCHS, seeds=(0, 1), spread=0.2, dense=(0,), cluster=None
 ) -> SettingTables:
     """Probes of each ratio along the epochs; fine-tuned scores (default 60 + a third of the probes), the seeds apart by
-    `spread` points, valid_score the same; checkpoints with powerlaw_alpha, smallest at the end, and a rate drop at 12."""
+    `spread` points, valid_score the same; checkpoints with powerlaw_alpha, smallest at the end, and a drop at 12."""
     scores = scores or {ratio: tuple(60 + value / 3 for value in row) for ratio, row in probes.items()}
     cells = pd.DataFrame([
         {"setting": name, "dense_seed": d, "epoch": e, "ratio": r, "finetune_seed": s,
@@ -65,18 +65,26 @@ def piloted(setting: SettingTables, cells: dict[float, list[float]]) -> SettingT
 
 
 def calibration(**changes) -> Calibration:
-    """A made-up calibration in which every band is worth answering."""
-    bands = tuple(
-        Band(name, low, high, pairs=20, settings=5, clusters=4, hits=hits, confidence=round(hits - 0.1, 3),
-             regret=(round(1 - hits, 3), 0.1, 1.0), trivial="final checkpoint", trivial_regret=2.0, width=0.5, coverage=0.8)
-        for name, low, high, hits in (("broken", None, 0.5, 0.5), ("damaged", 0.5, 0.9, 0.6), ("intact", 0.9, None, 0.8))
-    )  # fmt: skip
+    """A made-up calibration in which every band is worth answering; changes: of the levels above weights."""
     level = Level(
-        rule="any", cost=0.1, skill=(0.4, 0.2, 0.6), ratios=(0.3, 0.97), checkpoints=(5, 8),
-        stop_below=0.3, train_from=0.6, bands=bands,
-    )  # fmt: skip
+        rule="any",
+        cost=0.1,
+        skill=(0.4, 0.2, 0.6),
+        ratios=(0.3, 0.97),
+        checkpoints=(5, 8),
+        stop_below=0.3,
+        train_from=0.6,
+        bands=(band("broken", None, 0.5, 0.5), band("damaged", 0.5, 0.9, 0.6), band("intact", 0.9, None, 0.8)),
+    )
     level = replace(level, **changes)
-    whole = Band("all", None, None, 20, 5, 4, 0.3, 0.2, (2.0, 1.0, 3.0), "final checkpoint", 2.0, 0.5, 0.8)
-    weights = replace(level, rule="smallest powerlaw_alpha", skill=(0.0, -0.1, 0.1), bands=(whole,), stop_below=None, train_from=None)  # fmt: skip
+    weights = replace(level, skill=(0.0, -0.1, 0.1), bands=(band("all", None, None, 0.3),), stop_below=None)
     levels = {"weights": weights, "batches": level, "pilot of 2": level, "pilot of 3": level}
     return Calibration(levels, kinds=("batchnorm",), settings=5, clusters=4, dense_runs=10, made={})
+
+
+def band(name: str, low: float | None, high: float | None, hits: float) -> Band:
+    """Stated 0.1 below the share of hits, regret 1 - hits points, well below the final checkpoint's 2."""
+    return Band(
+        name, low, high, pairs=20, settings=5, clusters=4, hits=hits, confidence=round(hits - 0.1, 3),
+        regret=(round(1 - hits, 3), 0.1, 1.0), trivial="final checkpoint", trivial_regret=2.0, width=0.5, coverage=0.8,
+    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -67,8 +67,9 @@ def test_a_pilots_regret_is_measured_on_the_other_seeds():
     setting = probed(scores={0.5: (1.0,) * 6, 0.9: (1.0, 1.0, 81.0, 1.0, 1.0, 80.0)}, spread=0.0)
     table = setting.results
     at = (table["finetune_seed"] == 1) & (table["epoch"] == 12) & (table["ratio"] == 0.9)
-    changed = replace(setting, results=table.assign(score=table["score"].mask(at, 77.0), valid_score=table["valid_score"].mask(at, 77.0)))  # fmt: skip
-    first, second = (trial.rows.iloc[-1] for trial in played(collect([changed]), "pilot", 3))
+    for name in ("score", "valid_score"):
+        table[name] = table[name].mask(at, 77.0)
+    first, second = (trial.rows.iloc[-1] for trial in played(collect([setting]), "pilot", 3))
     assert (first["pick"], first["regret"]) == (12.0, pytest.approx(3.0))  # the best of both seeds is the end: 80
     assert (second["pick"], second["regret"]) == (24.0, pytest.approx(0.0))
 
@@ -101,7 +102,7 @@ def test_settings_that_share_a_dense_run_are_one():
 
 def test_thresholds_of_the_regime(trials):
     labels = ["stop early", "either", "train on", "train on"]
-    rows = pd.DataFrame({"kept": [0.12, 0.41, 0.62, 0.9], "label": labels})
+    rows = {"kept": [0.12, 0.41, 0.62, 0.9], "label": labels}
     own = [replace(trial, rows=trial.rows.iloc[[0] * 4].assign(**rows)) for trial in played(trials, "batches")]
     told = calibrate(own).level("batches")
     assert (told.stop_below, told.train_from) == (0.15, 0.45)  # the smallest that tell all four apart

@@ -29,7 +29,8 @@ def left_out(trials: Sequence[Trial]) -> pd.DataFrame:
     Columns: level ("pilot of K" for pilots), setting, run, cluster, ratio; band (what pruning left; "" where the
     calibration has none); abstained; doubt ("" for an answer); confidence; hit; regret, points; final (regret of the
     final checkpoint); trivial (regret of the rule of thumb that loses least over the other clusters); covered (whether
-    the interval holds the best epoch); length (of the interval, as a share of all there is); said, label (regime said and measured; said is "" where the level cannot tell).
+    the interval holds the best epoch); length (of the interval, as a share of all there is); said, label (regime said
+    and measured; said is "" where the level cannot tell).
 
     ValueError with one cluster: there is nothing to learn from.
     """
@@ -94,7 +95,8 @@ def _verdicts(trial: Trial, calibration: Calibration, best: dict[str, str]) -> l
             "doubt": verdict.doubt or "", "confidence": verdict.confidence, "hit": bool(row["hit"]),
             "regret": row["regret"], "final": row["gain"], "trivial": row[best[level]],
             "covered": low <= row["best"] <= high,
-            "length": (high - low) / max(trial.seen.span[1] - trial.seen.span[0], 1e-9), "said": verdict.regime or "", "label": row["label"],
+            "length": (high - low) / max(trial.seen.span[1] - trial.seen.span[0], 1e-9),
+            "said": verdict.regime or "", "label": row["label"],
         })  # fmt: skip
     return found
 

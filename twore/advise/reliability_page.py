@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 
@@ -13,64 +15,70 @@ from twore.advise.wording import percent
 COMMAND = "python -m twore.advise.calibrating {folders} --page docs/advise-calibration.md"
 
 
+JUDGED = (
+    "Every number below is of advice on settings that were **not** in its calibration: each cluster is left out "
+    "in turn, and a dense run is judged alone, as a user has it. *Right* means within the tie set: the mean test "
+    "score of the pick is within one standard deviation of the fine-tune seeds of the best checkpoint's. (For a "
+    "pilot that mean includes the seed it chose with; its regret does not.) The confidence stated is the {stated} "
+    "quantile of the share that was right, over resampled clusters, so it should be rather too low. Regrets are "
+    "points of the test score, of the pairs answered; beside them what the rule of thumb that was best on the "
+    "other clusters loses on the same pairs."
+)
+KEPT = (
+    "*Kept* is the share of its score that the final checkpoint keeps when pruned and recalibrated: {bands}. A "
+    "band with fewer than {fewest} clusters is not answered. Within a band the same confidence is stated for all, "
+    "so that a Brier score cannot be below the constant's there: what tells good picks from bad ones is the band."
+)
+OTHERS = (
+    "An interval should hold the best checkpoint in {coverage} of the pairs; its length is told as a share of the "
+    "time between the first and the last checkpoint. The regime is judged against the three-way label of the "
+    "fine-tuned grid of the same dense run: balanced accuracy, 33 % is chance. Expected regrets are those stated, "
+    "from all settings."
+)
+
+
 def page(calibration: Calibration, table: pd.DataFrame, rows: pd.DataFrame) -> str:
     """Markdown. table: `reliability` of rows, which are those of `left_out`."""
-    made = calibration.made
-    folders = made.get("folders", {})
+    folders = calibration.made.get("folders", {})
     overall = table[table["band"] == ALL]
-    unused = [folder for folder, number in folders.items() if number == 0]
-    text = [
+    parts = [
         "# How far to trust `twore advise`",
-        "",
         "This page is written by the command that calibrates:",
-        "",
-        "```sh",
-        COMMAND.format(folders=" ".join(f"recipes/{folder}" for folder in folders) or "DIR..."),
-        "```",
-        "",
-        f"commit {made.get('commit', '?')}, {made.get('date', '?')}. It rests on {calibration.settings} settings in "
-        f"**{calibration.clusters} clusters** that share no dense run, {calibration.dense_runs} dense runs judged; "
-        f"networks were repaired before scoring by: {', '.join(calibration.kinds) or 'not known'}."
-        + (f" Without the tables that the levels need: {', '.join(unused)}." if unused else ""),
-        "",
-        "Every number below is of advice on settings that were **not** in its calibration: each cluster is left out "
-        "in turn, and a dense run is judged alone, as a user has it. *Right* means within the tie set: the mean test "
-        "score of the pick is within one standard deviation of the fine-tune seeds of the best checkpoint's. The "
-        f"confidence stated is the {percent(STATED)} quantile of the share that was right, over resampled clusters, so "
-        "it should be rather too low.",
-        "",
+        f"```sh\n{COMMAND.format(folders=' '.join(f'recipes/{folder}' for folder in folders) or 'DIR...')}\n```",
+        _wrapped(_origin(calibration)),
+        _wrapped(JUDGED.format(stated=percent(STATED))),
         "## Stated and observed",
-        "",
-        *_table(overall, first="level"),
-        "",
+        _table(overall, first="level"),
         "![Stated and observed](figures/advise-reliability.png)",
-        "",
-        _requirement(overall),
-        "",
+        _wrapped(_requirement(overall)),
         "## By what pruning leaves",
-        "",
-        f"*Kept* is the share of its score that the final checkpoint keeps when pruned and recalibrated: "
-        f"{_bands()}. A band with fewer than {FEWEST} clusters is not answered.",
-        "",
-        *_table(table[table["band"] != ALL], first="band"),
-        "",
+        _wrapped(KEPT.format(bands=_bands(), fewest=FEWEST)),
+        _table(table[table["band"] != ALL], first="band"),
         "## Where it does not answer",
-        "",
-        *_reasons(rows),
-        "",
+        _reasons(rows),
         "## Intervals, regimes, expected regret",
-        "",
-        f"An interval should hold the best checkpoint in {percent(COVERAGE)} of the pairs; its length is told as a share "
-        "of the time between the first and the last checkpoint. The regime is judged against "
-        " the three-way label of the fine-tuned grid of the same dense run: balanced accuracy, 33 % is chance.",
-        "",
-        *_others(overall, calibration),
-        "",
+        _wrapped(OTHERS.format(coverage=percent(COVERAGE))),
+        _others(overall, calibration),
     ]
-    return "\n".join(text)
+    return "\n\n".join(parts) + "\n"
 
 
-def _table(part: pd.DataFrame, *, first: str) -> list[str]:
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 120, break_on_hyphens=False))
+
+
+def _origin(calibration: Calibration) -> str:
+    made = calibration.made
+    unused = [folder for folder, number in made.get("folders", {}).items() if number == 0]
+    return (
+        f"Commit {made.get('commit', '?')}, {made.get('date', '?')}. It rests on {calibration.settings} settings in "
+        f"**{calibration.clusters} clusters** that share no dense run, {calibration.dense_runs} dense runs judged. Ways "
+        f"of repairing a pruned network before it is scored that it knows: {', '.join(calibration.kinds) or 'none'}."
+        + (f" Without the tables that the levels need, and so not in it: {', '.join(unused)}." if unused else "")
+    )
+
+
+def _table(part: pd.DataFrame, *, first: str) -> str:
     head = ["level"] + (["kept"] if first == "band" else [])
     head += ["pairs", "answered", "stated", "right (90 %)", "Brier", "of a constant", "regret", "best rule of thumb"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
@@ -87,7 +95,7 @@ def _table(part: pd.DataFrame, *, first: str) -> list[str]:
         else:
             cells += ["–"] * 6
         lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    return "\n".join(lines)
 
 
 def _requirement(overall: pd.DataFrame) -> str:
@@ -98,12 +106,14 @@ def _requirement(overall: pd.DataFrame) -> str:
         f"below that of the best constant in hindsight. Met by: {', '.join(met) or 'no level'}."
     ]
     for _, row in missed.iterrows():
+        if row["answered"] == 0:
+            words.append(f"{row['level'].capitalize()} answers nothing.")
+            continue
         why = [] if row["answered"] >= 0.6 else [f"answers {percent(row['answered'])}"]
-        if row["answered"] > 0:
-            if row["observed"] < row["stated"]:
-                why.append("states more than is right")
-            if row["brier"] >= row["brier_constant"]:
-                why.append(f"Brier {row['brier']:.3f} against {row['brier_constant']:.3f}")
+        if row["observed"] < row["stated"]:
+            why.append("states more than is right")
+        if row["brier"] >= row["brier_constant"]:
+            why.append(f"Brier {row['brier']:.3f} against {row['brier_constant']:.3f}")
         words.append(f"Not by {row['level']}: {', '.join(why)}.")
     return " ".join(words)
 
@@ -117,7 +127,7 @@ def _bands() -> str:
     return ", ".join(words)
 
 
-def _reasons(rows: pd.DataFrame) -> list[str]:
+def _reasons(rows: pd.DataFrame) -> str:
     """Each reason with how often it was given, and what the pick and the final checkpoint would have lost there."""
     silent = rows[rows["abstained"]]
     lines = [
@@ -129,10 +139,10 @@ def _reasons(rows: pd.DataFrame) -> list[str]:
             f"| {level} | {reason} | {len(own):,} | {percent(own['hit'].mean())} | {own['regret'].mean():.2f} "
             f"| {own['final'].mean():.2f} |"
         )
-    return lines if len(silent) else ["Nowhere."]
+    return "\n".join(lines) if len(silent) else "Nowhere."
 
 
-def _others(overall: pd.DataFrame, calibration: Calibration) -> list[str]:
+def _others(overall: pd.DataFrame, calibration: Calibration) -> str:
     head = "level | intervals hold the best | their mean length | regime, balanced accuracy | expected regret (90 %)"
     lines = [f"| {head} |", "|---|---|---|---|---|"]
     for _, row in overall.iterrows():
@@ -142,4 +152,4 @@ def _others(overall: pd.DataFrame, calibration: Calibration) -> list[str]:
         lines.append(
             f"| {row['level']} | {percent(row['coverage'])} | {percent(row['length'])} | {regime} | {losses} |"
         )
-    return lines
+    return "\n".join(lines)
