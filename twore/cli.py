@@ -5,6 +5,7 @@ twore status DIR                      what is done, runs, failed and is missing,
 twore merge DIR... --out OUT          join the folders of shards that ran without a shared disk
 twore report DIR                      tables -> figures and report.html, again
 twore score DIR...                    which rule finds the epoch to prune at: every predictor by its regret
+twore advise DIR                      which of your checkpoints to prune (twore.commands.advise)
 twore prune MODEL --ratio R           a model of your own with zeros in place (twore.commands.prune)
 twore export MODEL                    plain, compact or ONNX files, and what sparsity brings (twore.commands.export)
 """
@@ -19,13 +20,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import twore
+from twore.commands import advise as advise_command
 from twore.commands import export as export_command
 from twore.commands import prune as prune_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    words, fields = advise_command.split_fields(words) if words[:1] == ["advise"] else (words, [])
+    options = _parser().parse_args(words, argparse.Namespace(fields=fields))
     return options.do(options)
 
 
@@ -68,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--dense", default="mean", choices=("mean", "each"), help="dense seeds: averaged, or one by one")
     score.set_defaults(do=_score)
 
-    for command in (prune_command, export_command):
+    for command in (advise_command, prune_command, export_command):
         command.add(commands)
     return parser
 

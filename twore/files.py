@@ -94,6 +94,15 @@ def read_about(path: Path) -> dict[str, Any]:
         return json.loads((stream.metadata() or {})["about"])
 
 
+def cache_folder(option: Path | None = None) -> Path:
+    """`option`, else $TWORE_CACHE, else twore/ in the user's cache folder ($XDG_CACHE_HOME, ~/.cache)."""
+    if option is not None:
+        return option
+    if given := os.environ.get("TWORE_CACHE"):
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "twore"
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 

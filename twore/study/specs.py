@@ -63,6 +63,8 @@ class Study:
     """Fingerprint of the data set; auto: taken when the study is created."""
     keep_weights: bool = False
     """Keep the fine-tuned weights and masks of every cell."""
+    origin: str = field(default="", metadata={"since": "0.1.0"})
+    """What checkpoints that were trained elsewhere are, a hash of their contents; empty: they are trained here."""
 
     def __post_init__(self) -> None:
         _check_axis(
@@ -133,10 +135,14 @@ class Trajectory:
     def key(self) -> str:
         """Identity of the dense run; which epochs are kept does not change it."""
         s = self.study
-        return key_of(
-            "trajectory",
-            {"task": s.task, "data": s.data_fingerprint, "dense": s.dense, "seed": self.seed, "numerics": s.numerics},
-        )
+        value = {
+            "task": s.task,
+            "data": s.data_fingerprint,
+            "dense": s.dense,
+            "seed": self.seed,
+            "numerics": s.numerics,
+        }
+        return key_of("trajectory", value | ({"origin": s.origin} if s.origin else {}))
 
     @property
     def epochs(self) -> list[int]:
