@@ -30,7 +30,12 @@ STARTS = 3  # attempts to start Ray here: it gives itself 30 s, which a busy mac
 STILLBORN = 5  # workers in a row that die before they begin: then something is wrong with the cluster
 OBJECT_STORE = 100_000_000  # bytes, a little over the least that Ray takes: jobs and answers are small
 PASSED_ON = ("TWORE_", "HF_")  # environment variables that workers share with the driver, by how they begin
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}  # no report, no advice on stderr
+SETTINGS = {  # of Ray itself, unless the environment says otherwise; a cluster that runs already has its own
+    "RAY_USAGE_STATS_ENABLED": "0",  # no report to its makers
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no advice on stderr
+    "RAY_worker_niceness": "0",  # Ray's default of 15 is for machines with more important work
+    "RAY_worker_register_timeout_seconds": "600",  # Ray's 60 is short where Python starts from a busy file server
+}
 
 
 @dataclass(frozen=True)
@@ -203,7 +208,7 @@ class _Hand:
 
 def import_ray() -> Any:
     """The ray module. ModuleNotFoundError in one sentence where it is not installed."""
-    for name, value in QUIET.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)  # read when it is imported
     try:
         import ray

@@ -80,25 +80,30 @@ def run_study(
                     store.sweep()
                 claims.announce()
             stop.at_once = executor == "serial"
-            pool = make_executor(
-                executor, out, study.numerics,
-                workers=workers, slots=slots, ray_address=ray_address, time_limit=time_limit,
-            )  # fmt: skip
             context = Context(out, folder and folder.resolve(), study.numerics.device, code_version(), tensorboard)
-            schedule = Schedule(study, store, claims, shard=shard, only_failed=only_failed)
-            bar = Bar(schedule.total, schedule.done, store, quiet=quiet)
-            try:
-                _drive(schedule, pool, context, bar, stop)
-            except BaseException:
-                pool.stop(now=True)
+            while True:
+                pool = make_executor(
+                    executor, out, study.numerics,
+                    workers=workers, slots=slots, ray_address=ray_address, time_limit=time_limit,
+                )  # fmt: skip
+                schedule = Schedule(study, store, claims, shard=shard, only_failed=only_failed)
+                bar = Bar(schedule.total, schedule.done, store, quiet=quiet)
+                try:
+                    _drive(schedule, pool, context, bar, stop)
+                except BaseException:
+                    pool.stop(now=True)
+                    bar.close()
+                    if not stop.twice:
+                        with suppress(OSError):  # a full disk has no room for tables either: that is being said already
+                            _write_tables(study, store, claims)
+                    raise
+                pool.stop(now=False)
                 bar.close()
-                if not stop.twice:
-                    with suppress(OSError):  # a full disk has no room for tables either, and that is being said already
-                        _write_tables(study, store, claims)
-                raise
-            pool.stop(now=False)
-            bar.close()
-            return _write_tables(study, store, claims)
+                damaged = store.damaged
+                results = _write_tables(study, store, claims)
+                if store.damaged == damaged:
+                    return results
+                say("damaged results were found and set aside: they are computed again")
     except OSError as error:
         problem = folder_problem(error, out)
         if problem is None:
