@@ -113,7 +113,8 @@ def _table(
         column.extend([math.nan] * (count - len(column)))
     order = [*first, *middle, *tail]
     empty = [math.nan] * count
-    return pd.DataFrame({name: columns.pop(name, empty) for name in [*first, *middle, *tail]})
+    dtype = None if count else object
+    return pd.DataFrame({name: columns.pop(name, empty) for name in [*first, *middle, *tail]}, dtype=dtype)
 
 
 def _cells(study: Study, store: Store) -> Iterator[dict[str, Any]]:
