@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from twore.provenance import code_version
 from twore.study import ray_pool
 from twore.study.executors import Died, TooLong, make_executor
 from twore.study.ray_pool import RayPool, Seat
-from twore.study.ray_worker import Place, find_problem
+from twore.study.ray_worker import Place, find_problem, software
 from twore.training import Numerics
 
 
@@ -203,7 +202,7 @@ def test_without_ray(monkeypatch):
 
 
 def test_what_keeps_a_worker_from_working(tmp_path):
-    assert "does not see the run folder" in str(find_problem("m", tmp_path, code_version()))
+    assert "does not see the run folder" in str(find_problem("m", tmp_path, software()))
     (tmp_path / "study.yaml").touch()
     assert "the driver other" in str(find_problem("m", tmp_path, "other"))
-    assert find_problem("m", tmp_path, code_version()) is None
+    assert find_problem("m", tmp_path, software()) is None

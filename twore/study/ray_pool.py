@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twore.provenance import code_version
 from twore.study.executors import THREAD_VARIABLES, Died, TooLong
-from twore.study.ray_worker import Place, RayWorker
+from twore.study.ray_worker import Place, RayWorker, software
 from twore.study.signals import HANDLED
 
 LOOK_EVERY = 5.0  # seconds between looks at how much room the cluster has
@@ -140,7 +139,7 @@ class RayPool:
                 num_cpus=self._seat.cpus, num_gpus=self._seat.gpus, max_restarts=0, scheduling_strategy="SPREAD",
                 runtime_env={"env_vars": _environment(self._seat.cpus)},
             ).remote(self._seat.cpus)  # fmt: skip
-            self._hands.append(_Hand(actor, actor.begin.remote(str(self._folder), code_version())))
+            self._hands.append(_Hand(actor, actor.begin.remote(str(self._folder), software())))
 
     def _assign(self) -> None:
         for hand in self._hands:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twore.provenance import code_version
+import torch
+
+import twore
 from twore.study.create import STUDY_FILE
+from twore.study.identity import FORMAT
 from twore.training.numerics import use_threads
 
 
@@ -28,25 +31,30 @@ class RayWorker:
     def __init__(self, threads: int) -> None:
         use_threads(threads)
 
-    def begin(self, folder: str, commit: str) -> Place:
-        """Look around: a worker that works in another folder, or with other code, would spoil the study."""
+    def begin(self, folder: str, software: str) -> Place:
+        """Look around: a worker that works in another folder, or with other numbers, would spoil the study."""
         import ray
 
         host, node = socket.gethostname(), ray.get_runtime_context().get_node_id()
-        return Place(host, node, find_problem(host, Path(folder), commit))
+        return Place(host, node, find_problem(host, Path(folder), software))
 
     def do(self, work: Callable[..., Any], args: tuple) -> Any:
         """A job."""
         return work(*args)
 
 
-def find_problem(host: str, folder: Path, commit: str) -> str | None:
-    """Why a worker on `host` cannot work in the run folder with the driver's code; None when it can."""
+def software() -> str:
+    """What numbers depend on, in words."""
+    return f"twore {twore.__version__} (format {FORMAT}), torch {torch.__version__}"
+
+
+def find_problem(host: str, folder: Path, wanted: str) -> str | None:
+    """Why a worker on `host` cannot work in the run folder with the driver's `software`; None when it can."""
     if not (folder / STUDY_FILE).exists():
         return (
             f"the machine {host} does not see the run folder {folder}: with Ray, --out lies on a file system that all "
             "machines share, under the same name"
         )
-    if code_version() != commit:
-        return f"the machine {host} has twore {code_version()}, the driver {commit}: install the same on all machines"
+    if software() != wanted:
+        return f"the machine {host} has {software()}, the driver {wanted}: install the same on all machines"
     return None

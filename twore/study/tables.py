@@ -111,7 +111,6 @@ def _table(
     middle = [name for name in columns if name not in {*first, *tail}]
     for column in columns.values():
         column.extend([math.nan] * (count - len(column)))
-    order = [*first, *middle, *tail]
     empty = [math.nan] * count
     dtype = None if count else object
     return pd.DataFrame({name: columns.pop(name, empty) for name in [*first, *middle, *tail]}, dtype=dtype)
