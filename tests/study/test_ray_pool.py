@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import SimpleNamespace
@@ -178,6 +179,27 @@ def test_a_seat(tmp_path):
     assert Seat(1, 1 / 3).room({"CPU": 8.0, "GPU": 1.0}) == 3
     assert Seat(1, 1.0).room({"CPU": 8.0}) == 0
     assert Seat(1, 0.5).words == "1 CPU and 0.5 GPU"
+
+
+def test_workers_import_from_where_the_driver_does(ray, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("TWORE_CACHE", "/cache")
+    pool_of(tmp_path).submit("a", len, "x")
+    given = ray.actors[0].options["runtime_env"]["env_vars"]
+    assert given["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path)
+    assert not [place for place in given["PYTHONPATH"].split(os.pathsep) if place.startswith(sys.prefix)]
+    assert (given["TWORE_CACHE"], given["OMP_NUM_THREADS"]) == ("/cache", "1")
+
+
+def test_a_job_that_raises_keeps_its_worker(ray, tmp_path):
+    pool = pool_of(tmp_path, workers=1)
+    pool.submit("a", len, "x")
+    begin(ray, 0)
+    pool.wait(0)
+    ray.actors[0].answers[1].value.append(RayTaskError("traceback\nModuleNotFoundError: No module named 'toy'"))
+    assert pool.wait(0) == [("a", Died("on host-n1 raised ModuleNotFoundError: No module named 'toy'"))]
+    assert len(ray.actors) == 1
+    assert pool.free == 1
 
 
 def test_our_handlers_survive_and_nothing_is_printed(ray, tmp_path):

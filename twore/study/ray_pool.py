@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -155,7 +156,7 @@ class RayPool:
             value = self._ray.get(hand.answer)
         except errors.RayError as error:
             if isinstance(error, errors.RayTaskError) and hand.job is not None:  # the work raised; the worker lives
-                return hand.end(Died(f"on {hand.host} {_sentence(error)}"))
+                return hand.end(Died(f"on {hand.host} raised {_sentence(error)}"))
             return self._lost(hand, error)
         if hand.place is not None:
             return hand.end(value)
@@ -250,8 +251,13 @@ def _kept_signals() -> Iterator[None]:
 
 
 def _environment(threads: int) -> dict[str, str]:
+    """Of a worker: the study's thread count, and the driver's own places to import from (a task may lie in one)."""
     shared = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-    return shared | dict.fromkeys(THREAD_VARIABLES, str(threads))
+    installed = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
+    places = [Path(place).resolve() for place in sys.path]
+    own = [str(place) for place in places if not any(place.is_relative_to(prefix) for prefix in installed)]
+    path = os.pathsep.join([*dict.fromkeys(own), "${PYTHONPATH}"])  # Ray puts the machine's own in
+    return shared | dict.fromkeys(THREAD_VARIABLES, str(threads)) | {"PYTHONPATH": path}
 
 
 def _sentence(error: BaseException) -> str:
