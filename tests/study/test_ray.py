@@ -24,6 +24,7 @@ from test_shards import tables
 from toy import ToyData, ToyTask
 
 from twore.study import Store, save_study
+from twore.study.claims import Claims
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,7 +47,7 @@ HEALTH = {
 
 @dataclass(frozen=True)
 class LoudTask(ToyTask):
-    """The toy task, printing at every epoch."""
+    """The toy task, printing at every epoch, and held up there until the file TWORE_TEST_GATE exists."""
 
     def load(self, folder: Path | None, device: torch.device) -> LoudData:
         return LoudData(self, device)
@@ -56,6 +57,9 @@ class LoudData(ToyData):
     def epoch(self, batch_size: int, seed: int) -> Iterator[Any]:
         print("LOUD", flush=True)
         print("LOUD", file=sys.stderr, flush=True)
+        gate = os.environ.get("TWORE_TEST_GATE")
+        while gate and not Path(gate).exists():
+            time.sleep(0.05)
         yield from super().epoch(batch_size, seed)
 
 
@@ -125,24 +129,25 @@ def test_ray_on_this_machine(toy_study, tmp_path, mark):
     assert "ray" not in said.lower().replace(str(out), "")  # nor does Ray say anything
 
 
-def test_a_node_and_then_the_driver_are_killed(toy_study, tmp_path, mark):
+def test_a_node_and_then_the_driver_are_killed(toy_study, tmp_path, mark, monkeypatch):
     from ray.cluster_utils import Cluster
 
-    study = replace(toy_study, task=ToyTask(pause=0.5))
+    study = replace(toy_study, task=LoudTask(pause=0.5))
     run(study, tmp_path / "serial")
-    out, log = tmp_path / "out", tmp_path / "log"
+    out, log, gate = tmp_path / "out", tmp_path / "log", tmp_path / "gate"
+    monkeypatch.setenv("TWORE_TEST_GATE", str(gate))
     prepared(study, out)
+    dense = {trajectory.key for trajectory in replace(study, data_fingerprint="toy-48").trajectories}
     small = {"object_store_memory": 80_000_000}
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": HEALTH, **small}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         nodes = [cluster.add_node(num_cpus=1, **small) for _ in range(2)]
         process = start(out, log, "--ray-address", cluster.address)
-        wait_for(
-            lambda: "2 workers on 2 machines" in log.read_text() or len(Store(out).keys("running")) > 1, process, log
-        )
+        wait_for(lambda: dense <= Claims(Store(out).claims).holders().keys(), process, log)  # each node has one
         cluster.remove_node(nodes[0], allow_graceful=False)
         wait_for(lambda: "was lost with its machine; it starts again with" in log.read_text(), process, log)
+        gate.touch()
         wait_for(lambda: Store(out).keys("cells"), process, log)
         assert process.poll() is None
         process.send_signal(signal.SIGKILL)
@@ -157,6 +162,7 @@ def test_a_node_and_then_the_driver_are_killed(toy_study, tmp_path, mark):
     assert {path: at for path, at in records(out).items() if path in done} == done  # nothing was done twice
     assert 0 < len([path for path in done if "cells" in path.parts]) < 16
     assert not list(Store(out).claims.iterdir())
+    assert "LOUD" not in log.read_text()
 
 
 def test_a_cluster_that_is_not_there(toy_study, tmp_path, mark):
