@@ -42,8 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("study", type=Path, help="a study.yaml")
     run.add_argument("--out", type=Path, help="folder of the results (default: the study file's own folder)")
     run.add_argument("--data", help="folder with the data sets (default: $TWORE_DATA)")
-    run.add_argument("--workers", type=int, default=1, help="worker processes on this machine")
-    run.add_argument("--executor", default="process", help="where jobs run: process or serial")
+    run.add_argument("--workers", type=int, help="worker processes (default: 1; with ray as many as there is room for)")
+    run.add_argument("--executor", default="process", help="where jobs run: process, serial or ray")
+    run.add_argument("--slots", type=int, metavar="N", help="workers that may share one GPU (default with ray: 1)")
+    run.add_argument("--ray-address", metavar="ADDRESS", help="a running Ray cluster, host:port or auto")
     run.add_argument("--shard", metavar="I/N", help="do the I-th of N shares only (1/N to N/N)")
     run.add_argument("--time-limit", type=float, metavar="SECONDS", help="seconds that one job may take")
     run.add_argument("--only-failed", action="store_true", help="try again the jobs that failed, and nothing else")
@@ -85,20 +87,22 @@ def _run(options: argparse.Namespace) -> int:
     from twore.study.config import ConfigError, load_study
 
     try:
-        check_run_options(options.workers, options.executor, options.time_limit)
+        check_run_options(options.workers, options.executor, options.time_limit, options.slots)
+        workers = options.workers if options.executor == "ray" else options.workers or 1
         study, shard = load_study(options.study), parse_shard(options.shard)
         plans = options.dry_run or options.calibrate
         folder = data_folder(options.data) if options.calibrate or not options.dry_run else None
         if plans:
             words = estimate_in_words(
-                study, workers=options.workers, shard=shard, calibrate=options.calibrate, data=folder
+                study, workers=workers or 1, shard=shard, calibrate=options.calibrate, data=folder
             )
             print(f"{plan_in_words(study.name, study)}\n{words}", file=sys.stderr, flush=True)
         if options.dry_run:
             return 0
         return execute(
-            study, options.out or options.study.resolve().parent, workers=options.workers, executor=options.executor,
-            data=folder, shard=shard, time_limit=options.time_limit, only_failed=options.only_failed,
+            study, options.out or options.study.resolve().parent, workers=workers, executor=options.executor,
+            slots=options.slots, ray_address=options.ray_address, data=folder, shard=shard,
+            time_limit=options.time_limit, only_failed=options.only_failed,
         )  # fmt: skip
     except (ConfigError, DataError) as error:
         return _problem(error)

@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,19 +26,26 @@ class CorruptFileError(ValueError):
     """A stored file does not hold what it says it holds."""
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` whole or not at all."""
+@contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose contents are at `path`, whole, when the with block ends well; nothing changes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` whole or not at all."""
+    with written(path) as stream:
+        stream.write(data)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import Any
 
 from twore.pruning.spec import Pruning
-from twore.study.identity import key_of
+from twore.study.identity import KeysOf, key_of
 from twore.tasks.base import Task
 from twore.training import REPORT_DENSE, REPORT_FINETUNE, Numerics, Training
 
@@ -169,6 +169,24 @@ class Trajectory:
         }
         return key_of("checkpoint", value)
 
+    @cached_property
+    def cell_keys(self) -> KeysOf:
+        """(epoch, ratio, fine-tune seed) -> identity of a cell."""
+        shared = {"trajectory": self.key, "pruning": self.study.pruning, "finetune": self.study.finetune}
+        return KeysOf("cell", shared, ("epoch", "ratio", "seed"))
+
+    @cached_property
+    def probe_keys(self) -> KeysOf:
+        """(epoch, epoch pruned before it or -1, ratio) -> identity of what is measured before fine-tuning."""
+        shared = {
+            "trajectory": self.key,
+            "pruning": self.study.pruning,
+            "batches": self.study.probe_batches,
+            "finetune": self.study.finetune,  # what its cost is a share of
+            "measured": PROBED,
+        }
+        return KeysOf("probe", shared, ("epoch", "before", "ratio"))
+
     def groups(self) -> Iterator[Group]:
         """Every (epoch, ratio) of this trajectory."""
         for epoch in sorted(self.study.checkpoints):
@@ -186,16 +204,7 @@ class Group:
 
     def cell_key(self, seed: int) -> str:
         """Identity of one cell."""
-        study = self.trajectory.study
-        value = {
-            "trajectory": self.trajectory.key,
-            "epoch": self.epoch,
-            "ratio": float(self.ratio),
-            "pruning": study.pruning,
-            "finetune": study.finetune,
-            "seed": seed,
-        }
-        return key_of("cell", value)
+        return self.trajectory.cell_keys(self.epoch, float(self.ratio), seed)
 
     @cached_property
     def cell_keys(self) -> dict[int, str]:
@@ -205,19 +214,10 @@ class Group:
     @cached_property
     def probe_key(self) -> str:
         """Identity of what is measured before fine-tuning."""
-        study = self.trajectory.study
-        earlier = [epoch for epoch in study.checkpoints if epoch < self.epoch]  # mask_distance is to the last of them
-        value = {
-            "trajectory": self.trajectory.key,
-            "epoch": self.epoch,
-            "before": max(earlier, default=-1),
-            "ratio": float(self.ratio),
-            "pruning": study.pruning,
-            "batches": study.probe_batches,
-            "finetune": study.finetune,  # what its cost is a share of
-            "measured": PROBED,
-        }
-        return key_of("probe", value)
+        earlier = [epoch for epoch in self.trajectory.study.checkpoints if epoch < self.epoch]
+        return self.trajectory.probe_keys(
+            self.epoch, max(earlier, default=-1), float(self.ratio)
+        )  # mask_distance: to it
 
     @cached_property
     def pairs_key(self) -> str:
