@@ -25,8 +25,9 @@ from toy import ToyData, ToyTask
 from twore import files
 from twore.study import Store, run_study, save_study, stages
 from twore.study.claims import Claims
-from twore.study.executors import ProcessPool, check_options
+from twore.study.executors import check_options
 from twore.study.faults import FolderError, folder_problem
+from twore.study.process_pool import ProcessPool
 from twore.study.progress import Bar
 from twore.study.signals import StoppedError, stop_signals
 

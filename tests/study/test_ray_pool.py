@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from twore.study import ray_pool
-from twore.study.executors import Died, TooLong, make_executor
+from twore.study.executors import make_executor
+from twore.study.outcomes import Died, TooLong
 from twore.study.ray_pool import RayPool, Seat
 from twore.study.ray_worker import Place, find_problem, software
 from twore.training import Numerics

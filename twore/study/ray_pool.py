@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twore.study.executors import THREAD_VARIABLES, Died, TooLong
+from twore.study.outcomes import THREAD_VARIABLES, Died, TooLong
 from twore.study.ray_worker import Place, RayWorker, software
 from twore.study.signals import HANDLED
 

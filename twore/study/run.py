@@ -19,8 +19,9 @@ from twore.data import data_folder
 from twore.provenance import code_version
 from twore.study.claims import Claims
 from twore.study.create import check_writable, open_study
-from twore.study.executors import Died, Executor, TooLong, check_options, make_executor
+from twore.study.executors import Executor, check_options, make_executor
 from twore.study.faults import Failure, FolderError, failed, folder_problem, free_memory, record_failure
+from twore.study.outcomes import Died, TooLong
 from twore.study.progress import Bar
 from twore.study.schedule import Job, Schedule
 from twore.study.signals import Stop, stop_signals
