@@ -1,4 +1,4 @@
-"""Stacks against the same models trained one by one: equal masks, equal weights within rounding, no model in another's."""
+"""Stacks against the same models trained one by one: equal masks, equal weights within rounding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from twore.training.folding import can_fold
 
 RATIOS = (0.3, 0.6, 0.9)
 SPEC = Training(epochs=2, batch_size=8, lr=0.05, schedule="constant", drops=())
-ADAM = Training(epochs=2, batch_size=8, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="constant", drops=())
+ADAM = replace(SPEC, optimizer="adam", lr=1e-3, weight_decay=0.0, eps=1e-3)  # a smaller eps makes steps of rounding:
+# the gradient of a key's bias is zero but for it
 
 
 @dataclass
@@ -66,7 +67,7 @@ def sentences(dtype: torch.dtype) -> Rows:
 
 def resnet(seed: int, dtype: torch.dtype) -> nn.Module:
     seed_everything(seed)
-    return PreResNet(8, width=4).to(dtype).to(memory_format=torch.channels_last)
+    return PreResNet(8, width=8).to(dtype).to(memory_format=torch.channels_last)
 
 
 def plain_resnet(seed: int, dtype: torch.dtype) -> nn.Module:
@@ -100,9 +101,8 @@ def pruned(build: Any, dtype: torch.dtype, kinds: tuple[str, ...], **how: Any) -
 
 def stacked(models: list, pruners: list, data: Rows, spec: Training, **options: Any) -> list[StackEpoch]:
     stack = Stack(models)
-    run = Run(
-        stack.module, StackedData(data, stack), spec, "finetune", 0, CPU, StackedPruner(stack, pruners), width=stack.width
-    )  # type: ignore[arg-type]
+    both, holder = StackedData(data, stack), StackedPruner(stack, pruners)  # type: ignore[arg-type]
+    run = Run(stack.module, both, spec, "finetune", 0, CPU, holder, width=stack.width)
     return train(run, **options)  # type: ignore[return-value]
 
 
@@ -135,11 +135,12 @@ def test_which_models_are_folded() -> None:
         Stack([plain_resnet(0, torch.float32)], bf16=True)
 
 
-@pytest.mark.parametrize("build", [resnet, plain_resnet])
+@pytest.mark.parametrize("build", [resnet, transformer])
 def test_a_result_does_not_depend_on_the_others_in_a_stack_of_equal_width(build: Any) -> None:
     def last(seeds: list[int], of: int) -> dict[str, Tensor]:
         models = [build(seed, torch.float32) for seed in seeds]
-        stacked(models, [Pruner(m, Pruning(kinds=("conv",)), 0.5) for m in models], images(torch.float32), SPEC)
+        data, kinds = (images, ("conv",)) if build is resnet else (sentences, ("linear",))
+        stacked(models, [Pruner(m, Pruning(kinds=kinds), 0.5) for m in models], data(torch.float32), SPEC)
         return models[seeds.index(of)].state_dict()
 
     first, elsewhere = last([7, 1, 2], 7), last([3, 4, 7], 7)

@@ -133,9 +133,10 @@ class Trajectory:
     def key(self) -> str:
         """Identity of the dense run; which epochs are kept does not change it."""
         s = self.study
+        numerics = replace(s.numerics, stack=1)  # dense runs are never stacked, so studies of any width share them
         return key_of(
             "trajectory",
-            {"task": s.task, "data": s.data_fingerprint, "dense": s.dense, "seed": self.seed, "numerics": s.numerics},
+            {"task": s.task, "data": s.data_fingerprint, "dense": s.dense, "seed": self.seed, "numerics": numerics},
         )
 
     @property
@@ -189,7 +190,8 @@ class Group:
             "finetune": study.finetune,
             "seed": seed,
         }
-        return key_of("cell", value)
+        stack = study.numerics.stack
+        return key_of("cell", value | ({} if stack == 1 else {"stack": stack}))
 
     @cached_property
     def cell_keys(self) -> dict[int, str]:
