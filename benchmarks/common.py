@@ -16,7 +16,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
@@ -99,9 +99,42 @@ def measure(work: Callable[[Clock], int], *, copies: int = 1) -> Timing:
     return Timing(sum(units), max(stopped) - min(started), sum(cpu_seconds), threads[0], others)
 
 
+def take_turns(
+    cases: Sequence[str], run: Callable[[str], Timing], rounds: int, say: Callable[[Timing], str]
+) -> list[dict[str, Timing]]:
+    """Each case once a round, the order turned each round; prints what `say` makes of a timing as it comes."""
+    width, measured = max(len(name) for name in cases) + 1, []
+    for number in range(rounds):
+        timings = {}
+        for name in cases if number % 2 == 0 else reversed(cases):
+            timings[name] = run(name)
+            print(f"round {number + 1}  {name:{width}}{say(timings[name])}", flush=True)
+        measured.append({name: timings[name] for name in cases})
+    print()
+    return measured
+
+
+def kept(rounds: Sequence[dict[str, Timing]]) -> list[dict[str, Any]]:
+    """Every number of all rounds, for the JSON record."""
+    return [{name: asdict(timing) for name, timing in timings.items()} for timings in rounds]
+
+
+def warn_if_busy(rounds: Sequence[dict[str, Timing]]) -> None:
+    """Say so when other processes used more than QUIET cores."""
+    if max(timing.others for timings in rounds for timing in timings.values()) > QUIET:
+        print("Other processes kept the machine busy meanwhile: these numbers are not worth keeping.\n")
+
+
 def cores() -> int:
     """CPU cores that this process and its children may use."""
     return len(os.sched_getaffinity(0))
+
+
+def busy_cores(seconds: float = 1.0) -> float:
+    """Cores that all processes of the machine kept busy for a while in which this one does nothing."""
+    before = _busy_seconds()
+    time.sleep(seconds)
+    return (_busy_seconds() - before) / seconds
 
 
 def provenance() -> dict[str, Any]:
@@ -146,8 +179,7 @@ def show(unit: str, rounds: Sequence[dict[str, Timing]], ratios: dict[str, dict[
         verdict = "" if ratio["target"] is None else f"{ratio['target']} {'met' if ratio['met'] else 'MISSED'}"
         rows.append([name, *(f"{ratio[part]:.2f}" for part in ("min", "median", "max")), verdict])
     print_table(["ratio", "min", "median", "max", "target"], rows)
-    if max(timing.others for timings in rounds for timing in timings.values()) > QUIET:
-        print("Other processes kept the machine busy meanwhile: these numbers are not worth keeping.\n")
+    warn_if_busy(rounds)
 
 
 def positive(text: str) -> int:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Clock, Timing, judged, measure, positive, provenance, show, write_json
+from common import Clock, Timing, judged, kept, measure, positive, provenance, show, take_turns, write_json
 from torch import Tensor
 
 from twore.models import BOS, EOS, PAD, UNK, greedy, transformer_base
@@ -128,15 +128,11 @@ def main() -> None:
     agreement = _agreement(work)
     for name, share in agreement.items():
         print(f"{name}: {100 * share:.1f} % of a batch's translations equal to the uncached loop's")
-    rounds: list[dict[str, Timing]] = []
-    for number in range(options.rounds):
-        order = list(CASES) if number % 2 == 0 else list(reversed(CASES))
-        timings = {}
-        for name in order:
-            timings[name] = measure(partial(translate, work, case=name))
-            print(f"round {number + 1}  {name:10}{timings[name].rate:8.0f} tokens/s", flush=True)
-        rounds.append({name: timings[name] for name in CASES})
-    print()
+
+    def run(name: str) -> Timing:
+        return measure(partial(translate, work, case=name))
+
+    rounds = take_turns(list(CASES), run, options.rounds, lambda timing: f"{timing.rate:8.0f} tokens/s")
     ratios = {
         "cached / uncached": _ratio(rounds, "cached", "uncached", TARGET),
         "cached / library": _ratio(rounds, "cached", "library"),
@@ -144,8 +140,7 @@ def main() -> None:
     show("tokens/s", rounds, ratios)
     if options.json:
         result = {"benchmark": "decoding", "provenance": about, "settings": asdict(work), "equal": agreement}
-        timings_kept = [{name: asdict(timing) for name, timing in timings.items()} for timings in rounds]
-        write_json(options.json, result | {"ratios": ratios, "rounds": timings_kept})
+        write_json(options.json, result | {"ratios": ratios, "rounds": kept(rounds)})
 
 
 def _cut(written: Tensor, limits: Tensor) -> list[list[int]]:

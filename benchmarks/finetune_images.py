@@ -27,14 +27,14 @@ import argparse
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import Clock, Timing, judged, measure, positive, provenance, show, write_json
+from common import Clock, Timing, judged, kept, measure, positive, provenance, show, take_turns, write_json
 from plain_loop import fine_tune
 
 from twore.data.images import ImageSet, load_images
@@ -111,23 +111,18 @@ def main() -> None:
         raise SystemExit("this benchmark needs two cores: run it without taskset, or on another machine")
     print(f"PreResNet-{work.depth}, width {work.width}, {len(work.images)} images x {work.epochs} counted epochs")
     print(", ".join(str(about[name]) for name in ("cpu", "torch", "commit", "date")) + f", {about['cores']} cores\n")
-    rounds: list[dict[str, Timing]] = []
-    for number in range(options.rounds):
-        order = list(CASES) if number % 2 == 0 else list(reversed(CASES))
-        timings = {}
-        for name in order:
-            run, copies = CASES[name]
-            timings[name] = measure(partial(run, work), copies=copies)
-            print(f"round {number + 1}  {name:13}{timings[name].rate:8.0f} images/s", flush=True)
-        rounds.append({name: timings[name] for name in CASES})
-    print()
+
+    def run(name: str) -> Timing:
+        case, copies = CASES[name]
+        return measure(partial(case, work), copies=copies)
+
+    rounds = take_turns(list(CASES), run, options.rounds, lambda timing: f"{timing.rate:8.0f} images/s")
     ratios = _ratios(rounds, about["cores"])
     show("images/s", rounds, ratios)
     if options.json:
         settings = {"depth": work.depth, "width": work.width, "images": len(work.images), "epochs": work.epochs}
-        timings_kept = [{name: asdict(timing) for name, timing in timings.items()} for timings in rounds]
         result = {"benchmark": "finetune_images", "provenance": about, "settings": settings | {"data": options.source}}
-        write_json(options.json, result | {"ratios": ratios, "rounds": timings_kept})
+        write_json(options.json, result | {"ratios": ratios, "rounds": kept(rounds)})
 
 
 def _ratios(rounds: list[dict[str, Timing]], count: int) -> dict[str, dict[str, Any]]:

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Clock, Timing, judged, measure, positive, provenance, show, write_json
+from common import Clock, Timing, judged, kept, measure, positive, provenance, show, take_turns, write_json
 
 from twore.seeds import seed_everything
 from twore.study.trial import FirstBatches
@@ -174,23 +174,18 @@ def main() -> None:
     )
     print(f"batches: {work.budget} padded tokens a side, or {size} sentences")
     print(", ".join(str(about[name]) for name in ("cpu", "torch", "commit", "date")) + f", {about['cores']} cores\n")
-    rounds: list[dict[str, Timing]] = []
-    for number in range(options.rounds):
-        order = list(CASES) if number % 2 == 0 else list(reversed(CASES))
-        timings = {}
-        for name in order:
-            run, copies = CASES[name]
-            timings[name] = measure(partial(run, work), copies=copies)
-            print(f"round {number + 1}  {name:16}{timings[name].rate:8.0f} tokens/s", flush=True)
-        rounds.append({name: timings[name] for name in CASES})
-    print()
+
+    def run(name: str) -> Timing:
+        case, copies = CASES[name]
+        return measure(partial(case, work), copies=copies)
+
+    rounds = take_turns(list(CASES), run, options.rounds, lambda timing: f"{timing.rate:8.0f} tokens/s")
     ratios = _ratios(rounds, about["cores"])
     show("tokens/s", rounds, ratios)
     if options.json:
         settings = {"budget": work.budget, "sentences": size, "updates": work.updates, "task": asdict(task)}
-        kept = [{name: asdict(timing) for name, timing in timings.items()} for timings in rounds]
         result = {"benchmark": "train_translation", "provenance": about, "settings": settings}
-        write_json(options.json, result | {"ratios": ratios, "rounds": kept})
+        write_json(options.json, result | {"ratios": ratios, "rounds": kept(rounds)})
 
 
 def _ratios(rounds: list[dict[str, Timing]], count: int) -> dict[str, dict[str, Any]]:

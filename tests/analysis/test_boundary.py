@@ -51,6 +51,18 @@ def test_a_divergence_is_taken_on_a_log_scale_at_the_last_checkpoint():
     assert predict_boundary(pairs(values), "js", epochs="mean").values.iloc[0] == pytest.approx(0.007)
 
 
+def test_pairs_that_say_nothing_are_refused_and_no_resamples_give_no_interval():
+    good = pairs({0.2: 0.001, 0.5: 0.001, 0.8: 0.1}, seeds=(0, 1))
+    assert predict_boundary(good, "js").interval == (0.8, 0.8)
+    assert predict_boundary(good, "js", resamples=0).interval is None
+    with pytest.raises(ValueError, match="no pair has a `js`"):
+        predict_boundary(good.iloc[:0], "js")
+    with pytest.raises(ValueError, match="`js` is not a finite number in 18 of 18 rows"):
+        predict_boundary(good.assign(js=float("inf")), "js")
+    with pytest.raises(ValueError, match="`js` is not a finite number"):
+        predict_boundary(good.assign(js="high"), "js")
+
+
 def test_the_rows_of_the_mean_are_used_alone():
     extra = [{"dense_seed": 0, "epoch": 30, "ratio": r, "pair": "mean", "js": v}
              for r, v in {0.2: 1.0, 0.5: 9.0, 0.8: 9.0}.items()]  # fmt: skip

@@ -68,6 +68,7 @@ def test_several_epochs_are_scored_by_their_expectation():
         ({0.2: 10, 0.9: None}, "no epoch for ratio 0.9"),
         ({0.2: 10, 0.5: 10, 0.9: 10}, "ratio 0.5; the results have 0.2, 0.9"),
         ((), "give an epoch"),
+        ("final", "picks .final. at ratio 0.2: give an epoch"),
     ],
 )
 def test_a_pick_that_cannot_be_scored_is_refused(pick, message):

@@ -113,6 +113,22 @@ def test_a_score_that_is_not_a_number_is_refused(bad):
         optimal_epochs(frame)
 
 
+@pytest.mark.parametrize("ratio, words", [(90, r"in \[0, 1\): got 90 \(percent"), (-0.2, "got -0.2$"), (1.0, "got 1$")])
+def test_a_ratio_that_is_no_fraction_is_refused(ratio, words):
+    frame = pd.DataFrame({"epoch": [1, 2], "ratio": ratio, "finetune_seed": 0, "score": [1.0, 2.0]})
+    for function in (optimal_epochs, regime_boundary):
+        with pytest.raises(ValueError, match=words):
+            function(frame)
+
+
+@pytest.mark.parametrize("name", ["dense_seed", "finetune_seed"])
+def test_a_missing_seed_is_refused_and_not_dropped(name):
+    frame = pd.DataFrame({"dense_seed": 0.0, "epoch": [1, 2], "ratio": 0.5, "finetune_seed": 0.0, "score": [1.0, 2.0]})
+    frame.loc[1, name] = float("nan")
+    with pytest.raises(ValueError, match=f"`{name}` is missing in 1 of 2 rows"):
+        optimal_epochs(frame)
+
+
 @pytest.mark.parametrize("function", [optimal_epochs, regime_boundary])
 def test_several_settings_are_refused(function):
     frame = table({0.9: HEAVY})

@@ -1,5 +1,6 @@
 """The scoreboard: known regrets, fairness, clusters, leave-one-out, and what must not change it."""
 
+import gzip
 from dataclasses import replace
 
 import numpy as np
@@ -213,6 +214,21 @@ def test_unfinished_grids_are_compared_on_what_is_complete():
     assert rows_of(board).loc["final checkpoint", "mean_regret"] == 8.0  # ratio 0.9 only
     with pytest.raises(ValueError, match="let the studies finish"):
         scoreboard([SettingTables("c", one_epoch)], trivial_rules())
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    (tmp_path / "results.csv.gz").write_bytes(b"not packed")
+    with pytest.raises(ValueError, match=r"results\.csv\.gz is damaged, or no table"):
+        settings_of(tmp_path)
+    make_setting().results.to_csv(tmp_path / "results.csv", index=False)
+    packed = gzip.compress((tmp_path / "results.csv").read_bytes())
+    (tmp_path / "pairs.csv.gz").write_bytes(packed[:-20])
+    with pytest.raises(ValueError, match=r"pairs\.csv\.gz is damaged"):
+        settings_of(tmp_path)
+    (tmp_path / "pairs.csv.gz").unlink()
+    (tmp_path / "checkpoints.csv").write_bytes(b"\xff\xfe\x00epoch")
+    with pytest.raises(ValueError, match=r"checkpoints\.csv is damaged"):
+        settings_of(tmp_path)
 
 
 def test_run_folders_are_read_and_named_apart(tmp_path):

@@ -140,3 +140,11 @@ def test_projection_keeps_cka_nearly_and_is_fixed_by_its_seed():
 def test_examples_run():
     module = __import__(cka_function.__module__, fromlist=["cka"])
     assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-90, 1e90, 1e200])
+@pytest.mark.parametrize("step", [1, 7, 40])
+def test_features_of_any_size_have_their_value(size, step):
+    x, y = features(40, 5, 0), features(40, 3, 1)
+    y = y + x[:, :3]
+    assert cka((size * x).split(step), y) == pytest.approx(cka(x, y), rel=1e-12)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from twore.metrics import sharpness
+from twore.metrics import hessian_top, hessian_trace, sharpness
 from twore.pruning import apply_masks, make_masks, prunable_weights
 
 
@@ -120,3 +120,9 @@ def test_what_is_refused():
         sharpness(net, loss, [])
     with pytest.raises(ValueError, match="NaN"):
         sharpness(net, loss, [(X * math.nan, Y)])
+
+
+def test_a_loss_that_counts_nothing_is_refused():
+    for metric in (sharpness, hessian_top, hessian_trace):
+        with pytest.raises(ValueError, match="counts 0 examples"):
+            metric(Bowl([1.0, 2.0]), lambda model, batch: ((model.w**2).sum(), 0), [None])

@@ -12,6 +12,7 @@ from torch.nn.utils import prune
 
 from twore.metrics import (
     eigenvalues,
+    gram,
     random_distance,
     random_divergence,
     spectral_distances,
@@ -140,7 +141,8 @@ def test_permutations_are_pinned():
 def test_large_layers_are_decomposed_in_parts(monkeypatch):
     weights = {"tall": randn(50, 8), "wide": randn(8, 50, seed=1), "conv": randn(6, 5, 3, 3, seed=2)}
     whole = spectral_distances(weights)
-    monkeypatch.setattr(spectrum, "CHUNK", 100)
+    monkeypatch.setattr(spectrum, "CHUNK", 100)  # copies at once
+    monkeypatch.setattr(gram, "CHUNK", 100)  # rows of a weight at once
     parts = spectral_distances(weights)
     np.testing.assert_allclose(parts.distance.layers["value"], whole.distance.layers["value"], rtol=1e-9)
     assert parts.divergence.noise_floor == pytest.approx(whole.divergence.noise_floor, rel=1e-9)

@@ -133,3 +133,22 @@ def test_rate_phase():
 
 def test_examples_run():
     assert doctest.testmod(sys.modules[distance_from_init.__module__]).failed == 0
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_weights_of_any_size_have_their_value(size):
+    assert prune_perturbation({"w": line(3.0, 4.0) * size}, 0.5) == pytest.approx(0.6, rel=1e-12)
+    for distance in DISTANCES:
+        assert distance({"w": line(3.0, 4.0) * size}, {"w": line(3.0, 0.0) * size}) == pytest.approx(4 / 3, rel=1e-12)
+
+
+def test_sparse_and_8_bit_weights_are_read_and_quantised_ones_refused():
+    w = torch.tensor([[3.0, 4.0], [0.0, 0.5]])
+    for other in (w.to_sparse(), w.to(torch.float8_e4m3fn)):
+        assert prune_perturbation({"w": other}, 0.75) == prune_perturbation({"w": w}, 0.75)
+        assert mask_distance({"w": other}, {"w": w}, 0.5) == 0.0
+        assert distance_from_init({"w": other}, {"w": w}) == 0.0
+    with pytest.warns(UserWarning, match="deprecated"):
+        quantised = torch.quantize_per_tensor(w, 0.1, 0, torch.qint8)
+    with pytest.raises(ValueError, match=r"pass weight\.dequantize"):
+        prune_perturbation({"w": quantised}, 0.5)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from twore.analysis.grid import average, checked_grids, match_ratios, one_setting, replication
+from twore.analysis.grid import average, checked_grids, finite, match_ratios, one_setting, replication
 from twore.analysis.regimes import COVERAGE, EXACT, RegimeBoundary, draw_units, first_best, selection_column
 
 LABELS = ("stop early", "either", "train on")
@@ -27,7 +27,7 @@ class BoundaryPrediction:
     jump: mean of the metric after it minus before it, in its unit (in ln units when taken on a log scale)
     strength: share of the variance along the ratios that two levels explain, in [0, 1]; a straight ramp of many ratios
         reaches 0.75, so that is "no abrupt change"
-    interval: 90 % bootstrap range of `upper` over dense seeds; None with one
+    interval: 90 % bootstrap range of `upper` over dense seeds; None with one, or with resamples=0
     values: the metric by ratio, mean over pairs of seeds, dense seeds and the epochs asked for
     """
 
@@ -55,7 +55,8 @@ def predict_boundary(
     log: fit ln(metric); default for a metric that is positive everywhere, as a divergence is.
     The two levels are fitted by least squares; the lightest of equally good changes. No direction is assumed: see jump.
 
-    Raises ValueError for missing columns, fewer than three ratios, or log=True with values that are not positive.
+    Raises ValueError for missing columns, values that are no finite numbers (NaN is left out), fewer than three ratios,
+    or log=True with values that are not positive.
     """
     for name in ("epoch", "ratio", column):
         if name not in pairs.columns:
@@ -73,15 +74,16 @@ def predict_boundary(
         raise ValueError(f"`{column}` is not positive everywhere: take log=False")
     at, jump, strength = change_point(np.log(values) if log else values)
     interval = None
-    if len(grids) >= 2:
+    if len(grids) >= 2 and resamples > 0:
         counts = draw_units(len(grids), resamples=resamples, seed=seed)
         drawn = average(grids[..., None], counts)[..., 0]  # (B, R)
         drawn = drawn[np.isfinite(drawn).all(axis=1)]
         with np.errstate(invalid="ignore", divide="ignore"):
             uppers = [ratios[change_point(np.log(row) if log else row)[0]] for row in drawn if not log or row.min() > 0]
-        tail = (1 - COVERAGE) / 2
-        low, high = np.quantile(uppers, [tail, 1 - tail], method="inverted_cdf")
-        interval = (float(low), float(high))
+        if uppers:
+            tail = (1 - COVERAGE) / 2
+            low, high = np.quantile(uppers, [tail, 1 - tail], method="inverted_cdf")
+            interval = (float(low), float(high))
     return BoundaryPrediction(
         lower=float(ratios[at - 1]),
         upper=float(ratios[at]),
@@ -199,12 +201,14 @@ def _middle(lower: float, upper: float) -> float:
 
 def _by_dense_seed(pairs: pd.DataFrame, column: str, epochs: str) -> tuple[np.ndarray, np.ndarray]:
     """The metric of each dense seed by ratio, (U, R), NaN where a seed lacks one; and the ratios, (R,)."""
-    frame = pairs.assign(ratio=match_ratios(pairs["ratio"].to_numpy(float)))
+    frame = pairs.reset_index(drop=True)
     if "pair" in frame.columns and (frame["pair"] == "mean").any():
         frame = frame[frame["pair"] == "mean"]
     frame = frame.dropna(subset=[column])
     if frame.empty:
         raise ValueError(f"no pair has a `{column}`: fine-tune two seeds or more, and measure it")
+    frame = frame.assign(**{name: finite(frame[name], name) for name in ("epoch", "ratio", column)})
+    frame["ratio"] = match_ratios(frame["ratio"].to_numpy(float))
     if epochs == "last":
         frame = frame[frame["epoch"] == frame["epoch"].max()]
     seeds = frame["dense_seed"] if "dense_seed" in frame.columns else pd.Series(0, index=frame.index)

@@ -41,11 +41,16 @@ def one_setting(results: pd.DataFrame) -> pd.DataFrame:
     if results.empty:
         raise ValueError("the results have no rows; finish at least one cell a ratio first")
     _refuse_several_settings(results)
-    table = results.copy()
+    table = results.reset_index(drop=True)
     if "dense_seed" not in table.columns:
         table["dense_seed"] = 0
     for name in ("epoch", "ratio", "score"):
-        table[name] = _finite(table[name], name)
+        table[name] = finite(table[name], name)
+    if not table["ratio"].between(0, 1, inclusive="left").all():
+        raise ValueError(f"ratio is the fraction removed, in [0, 1): got {_outside(table['ratio'])}")
+    for name in ("dense_seed", "finetune_seed"):
+        if table[name].isna().any():
+            raise ValueError(f"`{name}` is missing in {int(table[name].isna().sum())} of {len(table)} rows; fill it in")
     if (table["epoch"] == table["epoch"].round()).all():
         table["epoch"] = table["epoch"].astype(int)
     table["ratio"] = match_ratios(table["ratio"].to_numpy())
@@ -60,7 +65,7 @@ def match_ratios(ratios: np.ndarray) -> np.ndarray:
     """Ratios within 1e-9 of their neighbour made one, the smallest, so that equal ratios compare equal. (N,) -> (N,)"""
     order = np.argsort(ratios, kind="stable")
     ascending = ratios[order]
-    starts = np.concatenate([[True], np.diff(ascending) > RATIO_TOLERANCE])  # (N,): True opens a group of equal ratios
+    starts = np.diff(ascending, prepend=-np.inf) > RATIO_TOLERANCE  # (N,): True opens a group of equal ratios
     matched = np.empty_like(ascending)
     matched[order] = ascending[starts][np.cumsum(starts) - 1]
     return matched
@@ -123,14 +128,21 @@ def average(grids: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
     return means[0] if counts is None else means
 
 
-def _finite(column: pd.Series, name: str) -> pd.Series:
-    numbers = pd.to_numeric(column)
+def finite(column: pd.Series, name: str) -> pd.Series:
+    """The column as numbers; ValueError where one is NaN, infinite, or text that is no number."""
+    numbers = pd.to_numeric(column, errors="coerce")
     bad = ~np.isfinite(numbers.to_numpy(float))
     if bad.any():
         raise ValueError(
             f"`{name}` is not a finite number in {int(bad.sum())} of {len(bad)} rows; drop or rerun these cells"
         )
     return numbers
+
+
+def _outside(ratios: pd.Series) -> str:
+    """The first ratio that is none; percent get a hint."""
+    first = float(ratios[~ratios.between(0, 1, inclusive="left")].iloc[0])
+    return f"{first:g}" + (" (percent? divide by 100)" if 1 < first <= 100 else "")
 
 
 def _refuse_several_settings(results: pd.DataFrame) -> None:

@@ -149,7 +149,10 @@ def shares(chosen: Pick | Picks, yard: Yardstick, *, name: str) -> np.ndarray:
         by_ratio = [chosen] * len(yard.ratios)
     share = np.zeros_like(yard.scores)
     for i, pick in enumerate(by_ratio):
-        options = np.atleast_1d(np.asarray(pick, dtype=float))
+        try:
+            options = np.atleast_1d(np.asarray(pick, dtype=float))
+        except (TypeError, ValueError):
+            options = np.array([])
         if options.ndim != 1 or len(options) == 0:
             raise ValueError(f"{name!r} picks {pick!r} at ratio {yard.ratios[i]:g}: give an epoch, or several")
         for epoch in options:

@@ -6,6 +6,7 @@ hashes of everything that makes a dense run.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +44,7 @@ def settings_of(source: Path | str | Mapping[str, pd.DataFrame], *, name: str | 
     """The settings of a run folder, or of tables by name ("results", "checkpoints", ...), in the order of the results.
 
     name: of the study, put before the label of each setting; by default the folder's last two parts.
-    Raises FileNotFoundError for a folder without results.csv, ValueError when it has no rows.
+    Raises FileNotFoundError for a folder without results.csv, ValueError when it has no rows or a table is damaged.
     """
     if isinstance(source, (str, Path)):
         folder = Path(source)
@@ -147,10 +148,25 @@ def _read_folder(folder: Path) -> dict[str, pd.DataFrame]:
     if not any((folder / f"results.{ending}").exists() for ending in ("csv", "csv.gz")):
         raise FileNotFoundError(f"no results.csv in {folder}: run the study with this folder as --out first")
     files = {name: path for name in TABLES if (path := table_file(folder, name)) is not None}
-    tables = {name: _labelled(pd.read_csv(path)) for name, path in files.items()}
+    tables = {name: _labelled(_read(path)) for name, path in files.items()}
     if "results" not in tables or tables["results"].empty:
         raise ValueError(f"results.csv in {folder} has no rows yet: let the study finish a few cells first")
     return tables
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A table; ValueError with the file's name when it is none."""
+    try:
+        return pd.read_csv(path)
+    except (
+        EOFError,
+        OSError,
+        UnicodeDecodeError,
+        pd.errors.EmptyDataError,
+        pd.errors.ParserError,
+        zlib.error,
+    ) as error:
+        raise ValueError(f"{path} is damaged, or no table: {str(error).splitlines()[0]}") from error
 
 
 def _labelled(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ are their rivals. `METRICS` holds each one's unit, range, direction, inputs, sou
 from twore.metrics.cka import CkaAccumulator, centred_logits, cka, projected
 from twore.metrics.connectivity import Connectivity, loss_barrier, mode_connectivity, score_barrier
 from twore.metrics.divergence import js_distance, js_divergence
+from twore.metrics.gram import eigenvalues
 from twore.metrics.hessian import TraceEstimate, hessian_eigenvalues, hessian_top, hessian_trace
 from twore.metrics.layers import spectral_weights
 from twore.metrics.registry import METRICS, TAKES, Metric, metrics_taking, register, unregister
@@ -16,7 +17,6 @@ from twore.metrics.spectra import SpectralMetrics, spectral_metrics
 from twore.metrics.spectrum import (
     SpectralDistance,
     SpectralDistances,
-    eigenvalues,
     random_distance,
     random_divergence,
     spectral_distances,

@@ -71,6 +71,7 @@ class CkaAccumulator:
         self.rows = 0
         self._pairs: tuple[_Sums, _Sums, _Sums] | None = None  # of x with x, y with y, x with y
         self._shift: tuple[Tensor, Tensor] | None = None
+        self._scale = (1.0, 1.0)
         self._raw = [0.0, 0.0]  # sums of squares before the shift
         self._rounding = [0.0, 0.0]  # of the features' dtypes
 
@@ -84,16 +85,20 @@ class CkaAccumulator:
         if left.shape[0] == 0:
             return
         if self._pairs is None or self._shift is None:
-            # The value does not depend on the shift, its rounding does; the first row is the same for every cut
+            # The value depends on neither shift nor scale (powers of 2: exact), its rounding does, and whether sums of
+            # fourth powers fit into a float; the first row is the same for every cut
             self._shift = (left[0].clone(), right[0].clone())
+            self._scale = (_power_of_two(left[0]), _power_of_two(right[0]))
             self._pairs = (_Sums(left, left), _Sums(right, right), _Sums(left, right))
         for side, shift, name in ((left, self._shift[0], "x"), (right, self._shift[1], "y")):
             if side.shape[1] != shift.numel():
                 raise ValueError(f"the batches of {name} had {shift.numel()} features, now {side.shape[1]}")
-        for i, (side, eps) in enumerate(sides):
+        left, right = (side / scale for side, scale in zip((left, right), self._scale, strict=True))
+        for i, (side, (_, eps)) in enumerate(zip((left, right), sides, strict=True)):
             self._raw[i] += float(side.square().sum())
             self._rounding[i] = max(self._rounding[i], eps)
-        left, right = left - self._shift[0], right - self._shift[1].to(right.device)
+        left = left - self._shift[0] / self._scale[0]
+        right = right - self._shift[1].to(right.device) / self._scale[1]
         for sums, a, b in zip(self._pairs, (left, right, left), (left, right, right), strict=True):
             sums.add(a, b.to(a.device))
         self.rows += left.shape[0]
@@ -105,7 +110,7 @@ class CkaAccumulator:
         xx, yy, xy = self._pairs
         for sums, raw, eps in zip((xx, yy), self._raw, self._rounding, strict=True):
             spread = float(sums.a)  # squared distances from the first row
-            if spread <= (CONSTANT * eps) ** 2 * raw or sums.hsic(self.rows) <= ROUNDING * spread**2:
+            if spread <= (CONSTANT * eps) ** 2 * raw or sums.hsic(self.rows) <= ROUNDING * spread * spread:
                 return 0.0
         value = xy.hsic(self.rows) / (math.sqrt(xx.hsic(self.rows)) * math.sqrt(yy.hsic(self.rows)))
         return min(1.0, max(-1.0, value))
@@ -161,6 +166,12 @@ class _Sums:
         ones = (self.x @ self.x - self.a) * (self.y @ self.y - self.b)
         both = self.x @ self.xy @ self.y - self.bx @ self.x - self.ay @ self.y + self.ab
         return float(trace + ones / ((n - 1) * (n - 2)) - 2 / (n - 2) * both)
+
+
+def _power_of_two(row: Tensor) -> float:
+    """Near the row's largest magnitude; 1 for zeros. (F,)"""
+    top = float(row.abs().max()) if row.numel() else 0.0
+    return 2.0 ** min(math.frexp(top)[1], 1023) if top else 1.0
 
 
 def _as_features(batch: Array, name: str) -> tuple[Tensor, float]:

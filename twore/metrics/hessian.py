@@ -169,6 +169,13 @@ def chosen_parameters(model: nn.Module, parameters: Mapping[str, nn.Parameter] |
     return chosen
 
 
+def counted(examples: int) -> int:
+    """How many examples all batches had, above 0; ValueError else."""
+    if not examples > 0:
+        raise ValueError(f"the loss counts {examples} examples: it returns (summed loss, how many examples it sums)")
+    return examples
+
+
 @contextmanager
 def still(model: nn.Module) -> Iterator[None]:
     """The whole model in eval mode (dropout off, BatchNorm by its running statistics); every flag is put back."""
@@ -199,7 +206,7 @@ def _products(
             count += examples
         if not bool(total.isfinite().all()):
             raise ValueError("the loss or its curvature is NaN or inf: the run diverged, or a batch is damaged")
-        return total / count
+        return total / counted(count)
 
     with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         yield product

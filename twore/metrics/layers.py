@@ -84,6 +84,8 @@ def _of_mapping(mapping: Mapping[str, Tensor | np.ndarray]) -> Iterator[tuple[st
         if isinstance(weight, Tensor) and 2 <= weight.ndim <= 5:
             if weight.is_meta:
                 raise ValueError(f"the weight {name} holds no numbers (meta): load it first")
+            if weight.is_quantized:
+                raise ValueError(f"the weight {name} is {weight.dtype}: pass weight.dequantize()")
             yield name, weight.detach()
 
 

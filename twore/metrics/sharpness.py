@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from twore.metrics.hessian import Loss, chosen_parameters, still
+from twore.metrics.hessian import Loss, chosen_parameters, counted, still
 from twore.metrics.registry import register
 from twore.seeds import derive_seed
 
@@ -106,7 +106,7 @@ def _mean_loss(model: nn.Module, loss: Loss, batches: Sequence[Any]) -> float:
         summed, examples = loss(model, batch)
         total += float(summed)
         count += examples
-    mean = total / count
+    mean = total / counted(count)
     if not math.isfinite(mean):
         raise ValueError(f"the loss is {mean}, NaN or inf: the run diverged, or the radius is too large")
     return mean

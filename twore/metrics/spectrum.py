@@ -10,7 +10,7 @@ Letters: P permutations, S slices of a layer, r x c a slice, E = S * min(r, c) e
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from twore.metrics.divergence import LN2, js_rows
+from twore.metrics.gram import CHUNK, as_slices, compute_device, pooled_eigenvalues
 from twore.metrics.layers import KINDS, Weights, kind_of, spectral_weights
 from twore.metrics.random_copies import NULLS, permuted_slices, redrawn_slices
 from twore.metrics.registry import register
 
 MIN_EVALS = 8  # eigenvalues a layer needs to count; WeightWatcher 0.7.7
 PERMUTATIONS = 10  # our choice: one permutation moves the value of a small network by some 5 %
-CHUNK = 2**22  # entries decomposed at once: 32 MiB of float64, our choice
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +186,7 @@ class LayerSpectra:
 
 @torch.no_grad()
 def measure_layers(
-    weights: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
     *,
     permutations: int,
     seed: int = 0,
@@ -205,21 +205,17 @@ def measure_layers(
         raise ValueError(f"seed is a whole number: got {seed!r}")
     if null not in NULLS:
         raise ValueError(f"null is one of {', '.join(NULLS)}: got {null!r}")
-    evals = {name: _count(weight) for name, weight in weights.items()}
-    if max(evals.values()) < min_evals:
+    rows: list[tuple[str, str, tuple[int, ...], int]] = []
+    spectra: list[LayerSpectra] = []
+    for name, weight in weights.items():  # each is asked for once, so that a mapping may read it from a file
+        rows.append((name, kind_of(weight), tuple(weight.shape), _count(weight)))
+        spectra.append(_measure(name, weight, permutations, seed, null=null, device=device))
+    table = pd.DataFrame(rows, columns=["name", "kind", "shape", "evals"])
+    if table["evals"].max() < min_evals:
         raise ValueError(
-            f"no layer has min_evals={min_evals} eigenvalues (the largest has {max(evals.values())}): lower min_evals"
+            f"no layer has min_evals={min_evals} eigenvalues (the largest has {table['evals'].max()}): lower min_evals"
         )
-    spectra = [_measure(name, weight, permutations, seed, null=null, device=device) for name, weight in weights.items()]
-    table = pd.DataFrame(
-        {
-            "name": list(weights),
-            "kind": [kind_of(weight) for weight in weights.values()],
-            "shape": [tuple(weight.shape) for weight in weights.values()],
-            "evals": list(evals.values()),
-            "counted": [count >= min_evals and s.scale > 0 for count, s in zip(evals.values(), spectra)],
-        }
-    )
+    table["counted"] = [count >= min_evals and s.scale > 0 for count, s in zip(table["evals"], spectra)]
     return table, spectra
 
 
@@ -235,36 +231,24 @@ def summarised(table: pd.DataFrame, spectra: list[LayerSpectra]) -> SpectralDist
     )
 
 
-@torch.no_grad()
-def eigenvalues(weight: Tensor, *, device: torch.device | str | None = None) -> Tensor:
-    """Eigenvalues of W^T W (squared singular values) of a weight, its slices pooled, ascending, float64, >= 0. -> (E,)
-
-    (out, in) is one slice; (out, in, ...) has one for each kernel offset. ValueError for NaN or inf.
-
-    >>> eigenvalues(torch.diag(torch.tensor([3.0, 1.0, 2.0]))).tolist()
-    [1.0, 4.0, 9.0]
-    """
-    slices, scale = _slices("weight", weight)
-    where = _compute_device(weight, device)
-    return _pooled(slices[None], scale or 1.0, where)[0] * (scale or 1.0) ** 2
-
-
 def _measure(
     name: str, weight: Tensor, permutations: int, seed: int, *, null: str, device: torch.device | str | None
 ) -> LayerSpectra:
-    slices, scale = _slices(name, weight)
+    slices, scale = as_slices(name, weight)
     if scale == 0.0:  # no spectrum to speak of; an empty layer too
         missing = np.full(permutations, np.nan)
         return LayerSpectra(0.0, np.zeros(_count(weight)), missing, missing[1:], missing)
-    where = _compute_device(weight, device)
-    evals = _pooled(slices[None], scale, where)  # (1, E)
+    where = compute_device(weight, device)
+    evals = pooled_eigenvalues(slices[None], scale, where)  # (1, E)
     own = _normalised(evals)
     draw = permuted_slices if null == "permuted" else redrawn_slices
     step = max(1, CHUNK // slices.size)
     shares, tops = [own[:0]], [evals[:0, -1]]
     for start in range(0, permutations, step):
         numbers = range(start, min(start + step, permutations))
-        copies = _pooled(np.stack([draw(slices, seed=seed, name=name, number=k) for k in numbers]), scale, where)
+        drawn = [draw(slices, seed=seed, name=name, number=k) for k in numbers]  # each (S, r, c)
+        stack = np.stack(drawn) if len(drawn) > 1 else drawn[0][None]  # no second copy of a large one
+        copies = pooled_eigenvalues(stack, scale, where)
         shares.append(_normalised(copies))
         tops.append(copies[:, -1])
     random = torch.cat(shares)  # (P, E)
@@ -275,38 +259,6 @@ def _measure(
         between_random=js_rows(random[:-1], random[1:]).cpu().numpy(),
         top_random=torch.cat(tops).cpu().numpy(),
     )
-
-
-def _slices(name: str, weight: Tensor) -> tuple[np.ndarray, float]:
-    """A weight as (S, out, in) in float32 or float64 on the CPU, and its largest magnitude (0 when empty)."""
-    dense = weight.detach()
-    if dense.is_complex():
-        raise ValueError(f"the weight {name} is complex: spectra are taken of real weights")
-    if dense.layout is not torch.strided:
-        dense = dense.to_dense()
-    if dense.dtype not in (torch.float32, torch.float64):
-        dense = dense.to(torch.float32 if dense.is_floating_point() else torch.float64)
-    if not bool(dense.isfinite().all()):
-        raise ValueError(f"the weight {name} holds NaN or inf: the run diverged, or the file is damaged")
-    matrices = dense[..., None].flatten(2).permute(2, 0, 1)  # (out, in, ...) -> (S, out, in)
-    scale = float(dense.abs().max()) if dense.numel() else 0.0
-    return np.ascontiguousarray(matrices.cpu().numpy()), scale
-
-
-def _pooled(stack: np.ndarray, scale: float, device: torch.device) -> Tensor:
-    """Pooled eigenvalues of W^T W / scale^2, ascending, clipped at 0 against rounding. (P, S, r, c) -> (P, E)"""
-    copies, slices, rows, columns = stack.shape
-    matrices = torch.from_numpy(stack.reshape(-1, rows, columns)).to(device)
-    if rows < columns:
-        matrices = matrices.mT  # the smaller Gram matrix has the same non-zero eigenvalues
-        rows, columns = columns, rows
-    # In float64, block by block of rows: the double copy of a 250,000 x 4,096 weight would be 8 GB
-    gram = torch.zeros(matrices.shape[0], columns, columns, dtype=torch.float64, device=device)
-    step = max(1, CHUNK // max(1, matrices.shape[0] * columns))
-    for start in range(0, rows, step):
-        block = matrices[:, start : start + step].double() / scale
-        gram += block.mT @ block
-    return torch.linalg.eigvalsh(gram).clamp_min(0.0).reshape(copies, slices * columns).sort(dim=1).values
 
 
 def _normalised(evals: Tensor) -> Tensor:
@@ -340,11 +292,6 @@ def _stderr(values: np.ndarray) -> np.ndarray | float:
 
 def _count(weight: Tensor) -> int:
     return math.prod(weight.shape[2:]) * min(weight.shape[:2])
-
-
-def _compute_device(weight: Tensor, device: torch.device | str | None) -> torch.device:
-    chosen = weight.device if device is None else torch.device(device)
-    return torch.device("cpu") if chosen.type == "mps" else chosen  # MPS has no float64
 
 
 def _whole(option: str, number: int, *, least: int = 1) -> None:

@@ -74,7 +74,7 @@ def _resolved(study: Study, data: Path | None) -> Study:
         return replace(study, numerics=resolve(study.numerics))
     device = resolve(replace(study.numerics, precision="float32")).device
     loaded = study.task.load(data, torch.device(device))
-    numerics = resolve(study.numerics, lambda trial: _trial_seconds(study, loaded, trial))
+    numerics = resolve(study.numerics, lambda trial: trial_seconds(study, loaded, trial))
     if numerics.stack == 0:
         numerics = replace(numerics, stack=fastest_width(study, loaded, numerics))
     fingerprint = loaded.fingerprint if study.data_fingerprint == "auto" else study.data_fingerprint
@@ -103,7 +103,7 @@ def _paths(name: str, old: Any, new: Any) -> list[str]:
     return [] if old == "auto" else [f"{name} {old} -> {new}"]
 
 
-def _trial_seconds(study: Study, data: TaskData, numerics: Numerics) -> float:
+def trial_seconds(study: Study, data: TaskData, numerics: Numerics) -> float:
     """Seconds of a few fine-tuning updates with these numerics."""
     threads = torch.get_num_threads()
     use_threads(numerics.threads)

@@ -44,6 +44,10 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
     store = Store(context.out)
     if dense_run_done(store, trajectory):
         return
+    if trajectory.study.origin:
+        raise RuntimeError(
+            "this checkpoint was trained elsewhere, and its copy here is lost: run the command that brought it in again"
+        )
     started, study, key = time.monotonic(), trajectory.study, trajectory.key
     data = data_of(context, study)
     check_data(store, key, data)
