@@ -162,11 +162,12 @@ def main() -> None:
             timings[name] = measure(partial(stacked if width else single, work, kind=kind, width=width))
             print(f"round {number + 1}  {name:16}{timings[name].rate:9.1f} updates of a model a second", flush=True)
         rounds.append({name.replace(" 0", " single"): timings[name] for name in cases})
-    ratios = {
-        f"{kind} {width} / single": judged([t[f"{kind} {width}"].rate / t[f"{kind} single"].rate for t in rounds])
-        for kind, width in cases.values()
-        if width
-    }
+    ratios: dict[str, dict[str, Any]] = {}
+    for kind, width in cases.values():
+        if width:
+            pairs = [(timings[f"{kind} {width}"], timings[f"{kind} single"]) for timings in rounds]
+            ratios[f"{kind} {width} / single"] = judged([a.rate / b.rate for a, b in pairs])
+            ratios[f"{kind} {width} / single, a CPU-second"] = judged([a.cpu_rate / b.cpu_rate for a, b in pairs])
     show("updates/s", rounds, ratios)
     if options.json:
         kept = [{name: asdict(timing) for name, timing in timings.items()} for timings in rounds]
