@@ -26,6 +26,7 @@ from twore.study.progress import Bar
 from twore.study.schedule import Job, Schedule
 from twore.study.signals import Stop, stop_signals
 from twore.study.specs import Study
+from twore.study.stacked import fine_tuned_stack
 from twore.study.stages import Context, checkpoint_metrics, dense_run, fine_tuned_group
 from twore.study.store import Store
 from twore.study.tables import Results, read_results
@@ -112,22 +113,30 @@ def run_study(
         raise FolderError(problem) from error
 
 
-def work(context: Context, job: Job) -> Failure | None:
-    """Do one job in a worker. Returns None, or the failure (also recorded in the store)."""
+def work(context: Context, job: Job) -> dict[str, Failure]:
+    """Do one job in a worker. Returns what failed of it, by key, recorded in the store too; empty if all went well."""
     store = Store(context.out)
+    parts = job.parts
+    errors: dict[str, Exception] = {}
     try:
         if job.group is None:
             dense_run(context, job.trajectory)
             for epoch in job.trajectory.epochs:
                 checkpoint_metrics(context, job.trajectory, epoch)
+        elif job.group.trajectory.study.numerics.stack > 1:
+            errors = fine_tuned_stack(context, [part.group for part in parts if part.group])
         else:
             fine_tuned_group(context, job.group)
-        store.drop("failures", job.key)
-        return None
     except Exception as error:  # noqa: BLE001  the border of a job: whatever went wrong is recorded, the others go on
-        failure = failed(store, job.key, error)
-    free_memory()
-    return failure
+        errors = dict.fromkeys((part.key for part in parts), error)
+    failures = {key: failed(store, key, error) for key, error in errors.items()}
+    for part in parts:
+        if part.key not in failures:
+            store.drop("failures", part.key)
+    if errors:
+        errors.clear()
+        free_memory()
+    return failures
 
 
 def _drive(schedule: Schedule, pool: Executor, context: Context, bar: Bar, stop: Stop) -> None:
@@ -162,18 +171,24 @@ def _settle(job: Job, outcome: Any, schedule: Schedule, crashes: Counter[tuple[s
             bar.say(f"a worker process {outcome.words}; it starts again with {job.words}")
             schedule.again(job)
             return
-    failure: Failure | None = outcome
+    failures: dict[str, Failure] = {}
     if isinstance(outcome, (Died, TooLong)):
         reason = f"exceeded {outcome.words}"
         if isinstance(outcome, Died):
             reason = f"its worker process {outcome.words}, {crashes[job.key, outcome.own]} times"
-        failure = Failure(reason)
-        record_failure(schedule.store, job.key, reason)
-    schedule.finish(job, done=failure is None)
-    if failure is not None and failure.stop:
-        raise FolderError(failure.reason)
-    if failure is not None:
-        bar.say(f"failed: {job.words}: {failure.reason.splitlines()[0]}")
+        for part in job.parts:
+            failures[part.key] = Failure(reason)
+            record_failure(schedule.store, part.key, reason)
+    else:
+        failures = outcome
+    for part in job.parts:
+        schedule.finish(part, done=part.key not in failures)
+    for part in job.parts:
+        failure = failures.get(part.key)
+        if failure is not None and failure.stop:
+            raise FolderError(failure.reason)
+        if failure is not None:
+            bar.say(f"failed: {part.words}: {failure.reason.splitlines()[0]}")
 
 
 def _write_tables(study: Study, store: Store, claims: Claims) -> Results:

@@ -14,7 +14,7 @@ trained once, by whoever comes first) or not (then each shard trains what it nee
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twore.study.claims import Claims
 from twore.study.specs import Group, Study, Trajectory
@@ -24,10 +24,19 @@ from twore.study.store import Store
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One unit of work for a worker: a dense run with its checkpoint metrics, or a group of cells."""
+    """One unit of work for a worker: a dense run with its checkpoint metrics, or a group of cells.
+
+    more: further groups that run in the same stack (numerics.stack above 1). Each keeps its own claim and failures.
+    """
 
     trajectory: Trajectory
     group: Group | None = None
+    more: tuple[Group, ...] = ()
+
+    @property
+    def parts(self) -> list[Job]:
+        """The job itself, or one for each group of a stack."""
+        return [Job(group.trajectory, group) for group in (self.group, *self.more) if group] or [self]
 
     @property
     def key(self) -> str:
@@ -38,12 +47,13 @@ class Job:
     def words(self) -> str:
         """The job in words, for one clear line."""
         words = f"{self.trajectory.setting} seed={self.trajectory.seed}"
-        return words if self.group is None else f"{words} epoch={self.group.epoch} ratio={self.group.ratio:g}"
+        words = words if self.group is None else f"{words} epoch={self.group.epoch} ratio={self.group.ratio:g}"
+        return f"{words} and {len(self.more)} more" if self.more else words
 
     @property
     def cells(self) -> int:
         """Cells that this job finishes."""
-        return 0 if self.group is None else len(self.group.cell_keys)
+        return sum(len(group.cell_keys) for group in (self.group, *self.more) if group)
 
 
 class Schedule:
@@ -98,7 +108,8 @@ class Schedule:
         if self._again:
             return self._again.pop()
         job = self._claimed(self._dense) or self._claimed(self._ready)
-        return self._claimed(self._ready) if job is None and self._release() else job
+        job = self._claimed(self._ready) if job is None and self._release() else job
+        return job if job is None or job.group is None else self._with_more(job, job.group)
 
     def again(self, job: Job) -> None:
         """A job whose worker died is to start again."""
@@ -113,8 +124,20 @@ class Schedule:
         """Groups whose checkpoint never came, since their dense run failed."""
         return self._waiting
 
-    def _claimed(self, jobs: list[Job]) -> Job | None:
+    def _with_more(self, job: Job, first: Group) -> Job:
+        """The job with ready ones that fit its stack, claimed too."""
+        more: list[Group] = []
+        while 1 + len(more) < first.trajectory.study.numerics.stack:
+            other = self._claimed(self._ready, like=first)
+            if other is None or other.group is None:
+                break
+            more.append(other.group)
+        return replace(job, more=tuple(more))
+
+    def _claimed(self, jobs: list[Job], like: Group | None = None) -> Job | None:
         for job in list(jobs):
+            if like is not None and job.group is not None and not stackable(like, job.group):
+                continue
             if not self._claims.take(job.key):
                 continue
             jobs.remove(job)
@@ -144,6 +167,15 @@ class Schedule:
             (self._ready if here else still).append(job)
         found, self._waiting = len(self._waiting) > len(still), still
         return found
+
+
+def stackable(one: Group, other: Group) -> bool:
+    """Whether the cells of two groups can run in one stack: trained alike, on the same batches, by the same clock."""
+    a, b = one.trajectory.study, other.trajectory.study
+    alike = ("task", "finetune", "pruning", "finetune_seeds")
+    if any(getattr(a, name) != getattr(b, name) for name in alike):
+        return False
+    return a.finetune.clock == "restart" or (one.trajectory.key, one.epoch) == (other.trajectory.key, other.epoch)
 
 
 def in_share(key: str, shard: tuple[int, int] | None) -> bool:

@@ -140,7 +140,7 @@ class Trajectory:
             "data": s.data_fingerprint,
             "dense": s.dense,
             "seed": self.seed,
-            "numerics": s.numerics,
+            "numerics": replace(s.numerics, stack=1),  # dense runs are not stacked: studies of any width share them
         }
         return key_of("trajectory", value | ({"origin": s.origin} if s.origin else {}))
 
@@ -173,6 +173,8 @@ class Trajectory:
     def cell_keys(self) -> KeysOf:
         """(epoch, ratio, fine-tune seed) -> identity of a cell."""
         shared = {"trajectory": self.key, "pruning": self.study.pruning, "finetune": self.study.finetune}
+        stack = self.study.numerics.stack
+        shared |= {} if stack == 1 else {"stack": stack}
         return KeysOf("cell", shared, ("epoch", "ratio", "seed"))
 
     @cached_property
