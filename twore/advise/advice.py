@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -44,15 +45,17 @@ class Advice:
         """The checkpoint at a position."""
         if position is None:
             return None
-        at = (self.checkpoints["epoch"] - position).abs().idxmin()
-        return str(self.checkpoints.loc[at, "path"])
+        return str(self.checkpoints["path"].iloc[self._row(position)])
 
     def step_of(self, position: float) -> float:
         """What the JSON calls a step: optimizer updates where every checkpoint knows them, else the position."""
         if self.checkpoints["step"].isna().any():
             return _whole(position)
-        at = (self.checkpoints["epoch"] - position).abs().idxmin()
-        return _whole(float(self.checkpoints.loc[at, "step"]))
+        return _whole(float(self.checkpoints["step"].iloc[self._row(position)]))
+
+    def _row(self, position: float) -> int:
+        """The row of the checkpoint nearest to a position: positions come back from tables as they went in."""
+        return int(np.abs(self.checkpoints["epoch"].to_numpy(float) - position).argmin())
 
     def to_json(self) -> str:
         """One object: {"checkpoints": [...], "advice": [...]}; its fields are described in docs/advise.md."""
@@ -85,7 +88,7 @@ class Advice:
         found: dict[str, Any] = {"path": row["path"], "step": self.step_of(row["epoch"])}
         if self.unit == "epoch":
             found["epoch"] = row["epoch"]
-        found |= {name: _plain(value) for name, value in row.items() if name not in TABLE_COLUMNS}
+        found |= {str(name): _plain(value) for name, value in row.items() if name not in TABLE_COLUMNS}
         for name in own.columns.drop(["epoch", "ratio"]):
             found[name] = {f"{ratio:g}": _plain(value) for ratio, value in zip(own["ratio"], own[name])}
         return found

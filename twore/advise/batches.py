@@ -145,9 +145,9 @@ def batches_evidence(
         dense = fill_model(model if one is every[0] else probe.build(), one.found)
         for ratio in ratios:
             began, place = time.monotonic(), (one.found.position, ratio)
-            rows[place] = pruned_scores(dense, ratio, own, scoring, batches)
+            rows[place] = found = pruned_scores(dense, ratio, own, scoring, batches)
             if place in keys:
-                cache.put("pruned scores", keys[place], rows[place])
+                cache.put("pruned scores", keys[place], found)
             if one is every[0] and ratio == ratios[0]:
                 each = duration((time.monotonic() - began) * missing)
                 say(

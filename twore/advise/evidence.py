@@ -23,7 +23,7 @@ from twore.analysis.regimes import selection_column
 from twore.analysis.settings import SettingTables
 from twore.metrics import rate_phase
 
-Say = Callable[[str], None]
+Say = Callable[[str], object]
 
 
 @dataclass
@@ -105,7 +105,7 @@ def weights_evidence(
     chosen = metric_of(states, metric)
     table = pd.DataFrame([_place(one, chosen) | row for one, row in zip(run.checkpoints, rows)])
     if table["lr"].notna().all():
-        table.insert(table.columns.get_loc("lr") + 1, "rate_phase", rate_phase(table["lr"].tolist()))
+        table.insert(list(table.columns).index("lr") + 1, "rate_phase", rate_phase(table["lr"].tolist()))
     return Evidence(
         run=run, ratios=measuring.ratios, checkpoints=table, probes=pd.DataFrame(probes), curves=_curves(run),
         metric=None if chosen is None else chosen[0],

@@ -56,8 +56,8 @@ def _signal(ax: Axes, advice: Advice) -> None:
         ax.plot(table["epoch"], table[WEIGHTS_METRIC], color=BLUE, marker="o", ms=4)
         ax.set_title("power-law exponent of the weights' spectra", loc="left")
     else:
-        rows = advice.probes.groupby("epoch")["prune_perturbation"].mean()
-        ax.plot(rows.index, rows, color=BLUE, marker="o", ms=4)
+        means = advice.probes.groupby("epoch")["prune_perturbation"].mean()
+        ax.plot(means.index, means, color=BLUE, marker="o", ms=4)
         ax.set_title("part of the weights' norm that pruning removes", loc="left")
     ax.grid(axis="y")
 
