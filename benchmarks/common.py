@@ -130,6 +130,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def busy_cores(seconds: float = 1.0) -> float:
+    """Cores that all processes of the machine kept busy for a while in which this one does nothing."""
+    before = _busy_seconds()
+    time.sleep(seconds)
+    return (_busy_seconds() - before) / seconds
+
+
 def provenance() -> dict[str, Any]:
     """Where and with what a result was made."""
     info = Path("/proc/cpuinfo").read_text()

@@ -64,8 +64,8 @@ def test_options_of_run_are_passed_on(toy_study, tmp_path, monkeypatch):
     options = ["--shard", "2/8", "--time-limit", "60", "--workers", "3", "--only-failed"]
     assert main(["run", str(tmp_path / "study.yaml"), *options]) == 130
     assert given == {
-        "workers": 3, "executor": "process", "data": None, "shard": (2, 8), "time_limit": 60.0, "only_failed": True,
-        "tensorboard": False,
+        "workers": 3, "executor": "process", "slots": None, "ray_address": None, "data": None, "shard": (2, 8),
+        "time_limit": 60.0, "only_failed": True, "tensorboard": False,
     }  # fmt: skip
 
 

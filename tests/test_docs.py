@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SKIP: dict[str, str] = {}  # page -> why it cannot run
-SLOW = {"own_task.md"}  # more than a few seconds
+SLOW = {"own_task.md", "advise.md"}  # more than a few seconds
 NEEDS = {"trainer.md": "accelerate"}
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+)\.py\b")
@@ -46,6 +46,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "runs" / "demo").mkdir(parents=True)
     shutil.copy(ROOT / "recipes" / "cifar_scaling" / "cpu" / "results.csv", tmp_path / "runs" / "demo")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TWORE_CACHE", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
     yield tmp_path

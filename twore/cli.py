@@ -5,6 +5,7 @@ twore status DIR                      what is done, runs, failed and is missing,
 twore merge DIR... --out OUT          join the folders of shards that ran without a shared disk
 twore report DIR                      tables -> figures and report.html, again
 twore score DIR...                    which rule finds the epoch to prune at: every predictor by its regret
+twore advise DIR                      which of your checkpoints to prune (twore.commands.advise)
 twore prune MODEL --ratio R           a model of your own with zeros in place (twore.commands.prune)
 twore export MODEL                    plain, compact or ONNX files, and what sparsity brings (twore.commands.export)
 """
@@ -19,13 +20,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import twore
+from twore.commands import advise as advise_command
 from twore.commands import export as export_command
 from twore.commands import prune as prune_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    words, fields = advise_command.split_fields(words) if words[:1] == ["advise"] else (words, [])
+    options = _parser().parse_args(words, argparse.Namespace(fields=fields))
     return options.do(options)
 
 
@@ -38,8 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("study", type=Path, help="a study.yaml")
     run.add_argument("--out", type=Path, help="folder of the results (default: the study file's own folder)")
     run.add_argument("--data", help="folder with the data sets (default: $TWORE_DATA)")
-    run.add_argument("--workers", type=int, default=1, help="worker processes on this machine")
-    run.add_argument("--executor", default="process", help="where jobs run: process or serial")
+    run.add_argument("--workers", type=int, help="worker processes (default: 1; with ray as many as there is room for)")
+    run.add_argument("--executor", default="process", help="where jobs run: process, serial or ray")
+    run.add_argument("--slots", type=int, metavar="N", help="workers that may share one GPU (default with ray: 1)")
+    run.add_argument("--ray-address", metavar="ADDRESS", help="a running Ray cluster, host:port or auto")
     run.add_argument("--shard", metavar="I/N", help="do the I-th of N shares only (1/N to N/N)")
     run.add_argument("--time-limit", type=float, metavar="SECONDS", help="seconds that one job may take")
     run.add_argument("--only-failed", action="store_true", help="try again the jobs that failed, and nothing else")
@@ -68,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--dense", default="mean", choices=("mean", "each"), help="dense seeds: averaged, or one by one")
     score.set_defaults(do=_score)
 
-    for command in (prune_command, export_command):
+    for command in (advise_command, prune_command, export_command):
         command.add(commands)
     return parser
 
@@ -81,20 +87,22 @@ def _run(options: argparse.Namespace) -> int:
     from twore.study.config import ConfigError, load_study
 
     try:
-        check_run_options(options.workers, options.executor, options.time_limit)
+        check_run_options(options.workers, options.executor, options.time_limit, options.slots)
+        workers = options.workers if options.executor == "ray" else options.workers or 1
         study, shard = load_study(options.study), parse_shard(options.shard)
         plans = options.dry_run or options.calibrate
         folder = data_folder(options.data) if options.calibrate or not options.dry_run else None
         if plans:
             words = estimate_in_words(
-                study, workers=options.workers, shard=shard, calibrate=options.calibrate, data=folder
+                study, workers=workers or 1, shard=shard, calibrate=options.calibrate, data=folder
             )
             print(f"{plan_in_words(study.name, study)}\n{words}", file=sys.stderr, flush=True)
         if options.dry_run:
             return 0
         return execute(
-            study, options.out or options.study.resolve().parent, workers=options.workers, executor=options.executor,
-            data=folder, shard=shard, time_limit=options.time_limit, only_failed=options.only_failed,
+            study, options.out or options.study.resolve().parent, workers=workers, executor=options.executor,
+            slots=options.slots, ray_address=options.ray_address, data=folder, shard=shard,
+            time_limit=options.time_limit, only_failed=options.only_failed,
         )  # fmt: skip
     except (ConfigError, DataError) as error:
         return _problem(error)

@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,19 +26,26 @@ class CorruptFileError(ValueError):
     """A stored file does not hold what it says it holds."""
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` whole or not at all."""
+@contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose contents are at `path`, whole, when the with block ends well; nothing changes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` whole or not at all."""
+    with written(path) as stream:
+        stream.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -92,6 +100,15 @@ def read_about(path: Path) -> dict[str, Any]:
     """What was said about the tensors of a file that write_tensors wrote; the tensors are not read."""
     with safe_open(path, framework="pt") as stream:
         return json.loads((stream.metadata() or {})["about"])
+
+
+def cache_folder(option: Path | None = None) -> Path:
+    """`option`, else $TWORE_CACHE, else twore/ in the user's cache folder ($XDG_CACHE_HOME, ~/.cache)."""
+    if option is not None:
+        return option
+    if given := os.environ.get("TWORE_CACHE"):
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "twore"
 
 
 def _digest(text: str) -> str:

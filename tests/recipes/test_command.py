@@ -175,7 +175,7 @@ def test_the_help_text_says_every_field(capsys):
 def test_folders_of_the_recipe():
     folder = Path(__file__).parents[2] / "recipes" / RECIPE.name
     assert (folder / "README.md").exists()
-    for launcher in ("laptop.sh", "one_gpu.sh", "slurm_array.sbatch"):
+    for launcher in ("laptop.sh", "one_gpu.sh", "slurm_array.sbatch", "slurm_ray.sbatch"):
         subprocess.run(["bash", "-n", folder / "launch" / launcher], check=True)
 
 
@@ -210,3 +210,32 @@ def test_the_array_job_runs_its_shard_and_survives_its_end(tmp_path):
     finally:
         job.kill()
     assert (tmp_path / "requeued").read_text().split() == ["requeue", "71_3"]
+
+
+def test_the_ray_job_starts_a_cluster_and_its_driver(tmp_path):
+    """With stand-ins: a head and one more node, the driver joins the head's address; its end is the job's."""
+    script = Path(__file__).parents[2] / "recipes" / RECIPE.name / "launch" / "slurm_ray.sbatch"
+    stubs = {
+        "srun": """while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${1#*=}; shift; done
+                   echo "$node $*" >> steps
+                   case "$*" in
+                       hostname*) echo 10.0.0.7 ;;
+                       *python*) until grep -q "b .*ray start" steps; do sleep 0.02; done; exit 3 ;;
+                   esac""",
+        "scontrol": '[[ $1 == show ]] && printf "a\\nb\\n"',
+    }
+    for name, body in stubs.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    given = {"SLURM_JOB_ID": "20071", "SLURM_JOB_NODELIST": "[ab]", "SLURM_GPUS_ON_NODE": "2", "SLOTS": "3"}
+    environment = {**os.environ, **given, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": "python"}
+    command = ["bash", script, "--preset", "paper"]
+    assert subprocess.run(command, cwd=tmp_path, env=environment, timeout=60).returncode == 3
+    steps = (tmp_path / "steps").read_text()
+    assert "a ray start --head --block --node-ip-address=10.0.0.7 --port=20071" in steps
+    assert "b ray start --block --address=10.0.0.7:20071 --num-cpus=8 --num-gpus=2" in steps
+    driver = next(line for line in steps.splitlines() if "python" in line)
+    assert driver.startswith(
+        "a python -m twore.recipes.cifar_scaling --executor ray --ray-address 10.0.0.7:20071 --slots 3"
+    )
+    assert driver.endswith("--preset paper")

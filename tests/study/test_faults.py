@@ -25,8 +25,9 @@ from toy import ToyData, ToyTask
 from twore import files
 from twore.study import Store, run_study, save_study, stages
 from twore.study.claims import Claims
-from twore.study.executors import ProcessPool, make_executor
+from twore.study.executors import check_options
 from twore.study.faults import FolderError, folder_problem
+from twore.study.process_pool import ProcessPool
 from twore.study.progress import Bar
 from twore.study.signals import StoppedError, stop_signals
 
@@ -310,7 +311,7 @@ def test_the_bar_keeps_its_own_time(tmp_path, monkeypatch):
 )
 def test_an_executor_that_cannot_be_is_refused(name, workers, limit, words):
     with pytest.raises(ValueError, match=words):
-        make_executor(name, workers, 1, limit)
+        check_options(name, workers, limit, slots=None)
 
 
 def _identity() -> tuple[int, int]:

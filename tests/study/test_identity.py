@@ -9,7 +9,7 @@ import pytest
 
 from twore.recipes.cifar_scaling import paper, quick
 from twore.study import load_study, save_study
-from twore.study.identity import canonical, key_of
+from twore.study.identity import KeysOf, canonical, key_of
 from twore.training import Numerics, Training
 
 
@@ -23,6 +23,13 @@ def test_golden_keys():
 
 # trajectory, checkpoint, cell, pairs
 GOLDEN = ["c8ba0b75da11c50f867b", "5096a9be180b5dd1fc2a", "034916c2e77948160fa3", "8ab8b7494fd836290b27"]
+
+
+def test_keys_of_many_values_are_those_of_each():
+    shared = {"zeta": 'a "quoted" text', "finetune": Training(epochs=3, drops=(1,)), "none": None}
+    keys = KeysOf("cell", shared, ("ratio", "epoch", "alpha"))
+    for ratio, epoch, alpha in ((0.1, 3, 0), (1e-7, 160, -1), (0.0, 0, 12)):
+        assert keys(ratio, epoch, alpha) == key_of("cell", {**shared, "epoch": epoch, "alpha": alpha, "ratio": ratio})
 
 
 def test_equal_values_one_key_whatever_their_spelling():

@@ -40,3 +40,23 @@ def test_unknown_kind(tmp_path):
 def test_two_kinds_never_share_a_file(tmp_path):
     store = Store(tmp_path)
     assert len({store.path(kind, "abcd") for kind in KINDS}) == len(KINDS)
+
+
+def test_what_is_there_is_known_by_listing(tmp_path):
+    store = Store(tmp_path)
+    assert store.keys("cells") == set() == store.checkpoints("t")
+    store.put("cells", "ab12", {"x": 1})
+    store.put("failures", "cd34", {"x": 1})
+    (tmp_path / "store" / "cells" / "ab" / ".ab99.json.1234.tmp").touch()
+    (tmp_path / "store" / "cells" / "ab" / "ab98.json.corrupt").touch()
+    assert store.keys("cells") == {"ab12"}
+    assert store.keys("failures") == {"cd34"}
+    for name in (
+        "epoch-0004.safetensors",
+        "epoch-0008.average.safetensors",
+        ".epoch-0012.safetensors.12.tmp",
+        "data.json",
+    ):
+        (tmp_path / "store" / "trajectories" / "t").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "store" / "trajectories" / "t" / name).touch()
+    assert store.checkpoints("t") == {4}

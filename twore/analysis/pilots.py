@@ -18,6 +18,7 @@ from twore.analysis.regimes import EXACT
 from twore.analysis.rules import Predictor, axes, nearest
 from twore.analysis.settings import SettingTables
 
+Candidates = Callable[[SettingTables], "dict[float, list[float]] | None"]
 GOLDEN = (3 - 5**0.5) / 2  # 0.382: where a golden section puts its first point
 
 
@@ -39,6 +40,14 @@ def shortlist_pilot(rule: Predictor, *, best: int = 2, final: bool = True, name:
 
     rule: a predictor with a signal and needs other than "pilot" and "grid". The signal's own cost is added.
     """
+    words = f"{best} best by {rule.name}" + (", final" if final else "")
+    candidates = shortlisted(rule, best=best, final=final)
+    return _pilot(name or f"pilot of {best + final}: {words}", candidates, rule.cost_of)
+
+
+def shortlisted(rule: Predictor, *, best: int = 2, final: bool = True) -> Candidates:
+    """Which checkpoints of each ratio such a pilot fine-tunes: a function of the tables, {ratio: epochs ascending};
+    None where the rule's signal is not there. Arguments as `shortlist_pilot`."""
     if rule.signal is None or rule.needs in ("pilot", "grid"):
         raise ValueError(f"a shortlist is made by a signal that needs no fine-tuning: {rule.name!r} is none")
     if best < 1:
@@ -57,8 +66,7 @@ def shortlist_pilot(rule: Predictor, *, best: int = 2, final: bool = True, name:
             lists[float(ratio)] = [float(grid.columns[i]) for i in sorted(chosen)]
         return lists
 
-    words = f"{best} best by {rule.name}" + (", final" if final else "")
-    return _pilot(name or f"pilot of {best + final}: {words}", candidates, rule.cost_of)
+    return candidates
 
 
 def full_grid_pilot() -> Predictor:
@@ -128,7 +136,7 @@ def default_pilots() -> list[Predictor]:
 
 def _pilot(
     name: str,
-    candidates: Callable[[SettingTables], dict[float, list[float]] | None],
+    candidates: Candidates,
     extra: Callable[[SettingTables], float] = lambda setting: 0.0,
 ) -> Predictor:
     """The best of each ratio's candidates, the earliest of exact ties; candidates that were not run are passed over."""

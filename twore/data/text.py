@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -40,7 +39,7 @@ from twore.data.tokens import (
     write_pairs,
 )
 from twore.data.vocabulary import Vocabulary, train_vocabulary
-from twore.files import CorruptFileError
+from twore.files import CorruptFileError, cache_folder
 
 __all__ = ["HELD_OUT", "POSITIONS", "TextSpec", "TokenData", "cache_folder", "corpus_fingerprint", "token_data"]
 
@@ -117,15 +116,6 @@ def corpus_fingerprint(spec: TextSpec, folder: Path | None, *, cache: Path | Non
     root = cache_folder(cache)
     known = known_corpus(root, spec.dataset, folder, spec.source, spec.target)
     return (known or read_and_note(root, spec.dataset, folder, spec.source, spec.target)).fingerprint
-
-
-def cache_folder(option: Path | None = None) -> Path:
-    """`option`, else $TWORE_CACHE, else twore/ in the user's cache folder ($XDG_CACHE_HOME, ~/.cache)."""
-    if option is not None:
-        return option
-    if given := os.environ.get("TWORE_CACHE"):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "twore"
 
 
 def _place(root: Path, spec: TextSpec, corpus: Known) -> Path:

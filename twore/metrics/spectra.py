@@ -21,12 +21,13 @@ eps, N the longer side, where WeightWatcher compares singular values; that diffe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from twore.metrics.layers import KINDS, Weights, spectral_weights
 from twore.metrics.marchenko_pastur import fit_bulk
@@ -95,15 +96,38 @@ def spectral_metrics(
     ours = engine == "twore"
     if not ours and null != "permuted":
         raise ValueError(f"engine 'weightwatcher' knows the null 'permuted' only: got {null!r}")
-    # with the other engine: no copies, and one decomposition, which checks the weights and says which layers count
-    table, spectra = measure_layers(
-        weights, permutations=permutations if ours else 0, seed=seed, min_evals=min_evals, null=null, device=device
-    )
     if ours:
-        columns = _columns(table, spectra, wanted, permutations)
-    else:
-        columns, spectra = weightwatcher_layers(weights, spectra, permutations=permutations, seed=seed, fits=wanted)
+        return _measured(weights, wanted, permutations, seed=seed, min_evals=min_evals, null=null, device=device)
+    # with the other engine: no copies, and one decomposition, which checks the weights and says which layers count
+    table, spectra = measure_layers(weights, permutations=0, seed=seed, min_evals=min_evals, device=device)
+    columns, spectra = weightwatcher_layers(weights, spectra, permutations=permutations, seed=seed, fits=wanted)
     return _averaged(table.join(columns), spectra, permutations)
+
+
+def streamed_spectral_metrics(
+    weights: Mapping[str, Tensor],
+    *,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    min_evals: int = MIN_EVALS,
+    fits: bool | Iterable[str] = True,
+) -> SpectralMetrics:
+    """`spectral_metrics` of every weight of a mapping that reads them from a file: one is in memory at a time.
+
+    weights: names and the weights themselves, 2 to 5 axes each, all of which are measured; each is asked for once.
+    Otherwise as `spectral_metrics`, with the same numbers.
+    """
+    return _measured(weights, _checked_fits(fits), permutations, seed=seed, min_evals=min_evals)
+
+
+def _measured(
+    weights: Mapping[str, Tensor], fits: set[str], permutations: int, *, seed: int, min_evals: int,
+    null: str = "permuted", device: torch.device | str | None = None,
+) -> SpectralMetrics:  # fmt: skip
+    table, spectra = measure_layers(
+        weights, permutations=permutations, seed=seed, min_evals=min_evals, null=null, device=device
+    )
+    return _averaged(table.join(_columns(table, spectra, fits, permutations)), spectra, permutations)
 
 
 def _columns(table: pd.DataFrame, spectra: list[LayerSpectra], fits: set[str], permutations: int) -> pd.DataFrame:

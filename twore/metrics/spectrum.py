@@ -10,7 +10,7 @@ Letters: P permutations, S slices of a layer, r x c a slice, E = S * min(r, c) e
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -186,7 +186,7 @@ class LayerSpectra:
 
 @torch.no_grad()
 def measure_layers(
-    weights: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
     *,
     permutations: int,
     seed: int = 0,
@@ -205,21 +205,17 @@ def measure_layers(
         raise ValueError(f"seed is a whole number: got {seed!r}")
     if null not in NULLS:
         raise ValueError(f"null is one of {', '.join(NULLS)}: got {null!r}")
-    evals = {name: _count(weight) for name, weight in weights.items()}
-    if max(evals.values()) < min_evals:
+    rows: list[tuple[str, str, tuple[int, ...], int]] = []
+    spectra: list[LayerSpectra] = []
+    for name, weight in weights.items():  # each is asked for once, so that a mapping may read it from a file
+        rows.append((name, kind_of(weight), tuple(weight.shape), _count(weight)))
+        spectra.append(_measure(name, weight, permutations, seed, null=null, device=device))
+    table = pd.DataFrame(rows, columns=["name", "kind", "shape", "evals"])
+    if table["evals"].max() < min_evals:
         raise ValueError(
-            f"no layer has min_evals={min_evals} eigenvalues (the largest has {max(evals.values())}): lower min_evals"
+            f"no layer has min_evals={min_evals} eigenvalues (the largest has {table['evals'].max()}): lower min_evals"
         )
-    spectra = [_measure(name, weight, permutations, seed, null=null, device=device) for name, weight in weights.items()]
-    table = pd.DataFrame(
-        {
-            "name": list(weights),
-            "kind": [kind_of(weight) for weight in weights.values()],
-            "shape": [tuple(weight.shape) for weight in weights.values()],
-            "evals": list(evals.values()),
-            "counted": [count >= min_evals and s.scale > 0 for count, s in zip(evals.values(), spectra)],
-        }
-    )
+    table["counted"] = [count >= min_evals and s.scale > 0 for count, s in zip(table["evals"], spectra)]
     return table, spectra
 
 
@@ -250,7 +246,8 @@ def _measure(
     shares, tops = [own[:0]], [evals[:0, -1]]
     for start in range(0, permutations, step):
         numbers = range(start, min(start + step, permutations))
-        stack = np.stack([draw(slices, seed=seed, name=name, number=k) for k in numbers])  # (k, S, r, c)
+        drawn = [draw(slices, seed=seed, name=name, number=k) for k in numbers]  # each (S, r, c)
+        stack = np.stack(drawn) if len(drawn) > 1 else drawn[0][None]  # no second copy of a large one
         copies = pooled_eigenvalues(stack, scale, where)
         shares.append(_normalised(copies))
         tops.append(copies[:, -1])

@@ -18,6 +18,7 @@ from twore.metrics.registry import register
 from twore.pruning import make_masks
 
 FIXED_COUNTS = ("uniform", "erk")  # allocations whose count in a tensor depends on shapes and ratio only
+BLOCK = 2**22  # entries taken to float64 at once; our choice: 32 MiB
 DROP = (
     0.5  # a rate that falls to half or less from one epoch to the next has dropped; our choice: warm decays fall less
 )
@@ -102,13 +103,36 @@ def mask_distance(
     """
     a, b = _matched(weights, other, kinds, layers)
     masks_a, masks_b = (make_masks(w, ratio, allocation=allocation) for w in (a, b))
-    differ = sum(int((masks_a[name] != masks_b[name].to(masks_a[name].device)).count_nonzero()) for name in a)
-    sizes = [mask.numel() for mask in masks_a.values()]
-    kept = [int(mask.count_nonzero()) for mask in masks_a.values()]
+    counts = [differing_bits(masks_a[name], masks_b[name]) for name in a]
+    differ, most = sum(count for count, _ in counts), sum(limit for _, limit in counts)
     if allocation not in FIXED_COUNTS:
-        sizes, kept = [sum(sizes)], [sum(kept)]
-    most = sum(2 * min(k, n - k) for k, n in zip(kept, sizes, strict=True))
+        size = sum(mask.numel() for mask in masks_a.values())
+        kept = sum(int(mask.count_nonzero()) for mask in masks_a.values())
+        most = 2 * min(kept, size - kept)
     return differ / most if most else 0.0
+
+
+def differing_bits(mask: Tensor, other: Tensor) -> tuple[int, int]:
+    """(bits in which two masks of a weight differ, the most that `mask`'s count allows): the parts of mask_distance."""
+    kept, size = int(mask.count_nonzero()), mask.numel()
+    return int((mask != other.to(mask.device)).count_nonzero()), 2 * min(kept, size - kept)
+
+
+def squares(weight: Tensor, unit: float = 1.0) -> float:
+    """Sum of squares of weight / unit, in float64, a block of entries at a time. The distances are ratios of these."""
+    flat = weight.reshape(-1)
+    return math.fsum(float(torch.linalg.vector_norm(block.double() / unit) ** 2) for block in flat.split(BLOCK))
+
+
+def moved_squares(weight: Tensor, earlier: Tensor, unit: float = 1.0) -> float:
+    """Sum of squares of the difference / unit, in float64, a block of entries at a time."""
+    blocks = zip(weight.reshape(-1).split(BLOCK), earlier.to(weight.device).reshape(-1).split(BLOCK), strict=True)
+    return math.fsum(float(torch.linalg.vector_norm((a.double() - b.double()) / unit) ** 2) for a, b in blocks)
+
+
+def removed_squares(weight: Tensor, mask: Tensor, unit: float = 1.0) -> float:
+    """Sum of squares of what a mask removes, / unit; over `squares`, the square of prune_perturbation."""
+    return squares(weight.masked_fill(mask, 0), unit)
 
 
 @register(
@@ -141,8 +165,8 @@ def prune_perturbation(
     own = _finite(spectral_weights(weights, kinds=kinds, layers=layers))
     masks = make_masks(own, ratio, allocation=allocation)
     unit = _unit(own)
-    whole = math.fsum(_squares(w, unit) for w in own.values())
-    removed = math.fsum(_squares(w.masked_fill(masks[name], 0), unit) for name, w in own.items())
+    whole = math.fsum(squares(w, unit) for w in own.values())
+    removed = math.fsum(removed_squares(w, masks[name], unit) for name, w in own.items())
     return math.sqrt(removed / whole) if whole else math.nan
 
 
@@ -165,8 +189,8 @@ def rate_phase(rates: Sequence[float]) -> list[int]:
 def _relative_distance(weights: Weights, earlier: Weights, kinds: Iterable[str], layers: Iterable[str] | None) -> float:
     now, then = _matched(weights, earlier, kinds, layers)
     unit = _unit(then)
-    moved = math.fsum(_squares(now[name].double() - then[name].to(now[name].device).double(), unit) for name in now)
-    norm = math.fsum(_squares(w, unit) for w in then.values())
+    moved = math.fsum(moved_squares(now[name], then[name], unit) for name in now)
+    norm = math.fsum(squares(w, unit) for w in then.values())
     return math.sqrt(moved) / math.sqrt(norm) if norm else math.nan
 
 
@@ -203,8 +227,3 @@ def _unit(weights: dict[str, Tensor]) -> float:
     """A power of two near the largest magnitude, so that squares of numbers divided by it fit into a float; 1 for 0."""
     top = max((float(w.double().abs().max()) for w in weights.values() if w.numel()), default=0.0)
     return 2.0 ** min(math.frexp(top)[1], 1023) if top else 1.0
-
-
-def _squares(weight: Tensor, unit: float) -> float:
-    """Sum of squares of weight / unit, in float64."""
-    return float(torch.linalg.vector_norm(weight.double() / unit) ** 2)

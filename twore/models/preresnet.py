@@ -29,6 +29,8 @@ class PreResNet(nn.Module):
     the last feature map is averaged whole. Initialisation draws from torch's global generator: seed it first.
     """
 
+    channelwise = True  # between layers no channels are mixed: models can be folded (twore.training.folding)
+
     def __init__(
         self,
         depth: int = 20,

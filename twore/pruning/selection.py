@@ -11,6 +11,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+BLOCK = 2**22  # entries looked at at once in a large tensor; our choice
+HALF = 2**16  # values of half a float32
+
 
 def lowest(scores: Tensor, k: int) -> Tensor:
     """True at the k lowest entries of `scores`, the earliest first among equals. (n,) -> bool (n,)
@@ -19,6 +22,8 @@ def lowest(scores: Tensor, k: int) -> Tensor:
     """
     if k in (0, scores.numel()):
         return torch.full_like(scores, k > 0, dtype=torch.bool)
+    if _is_large(scores):
+        return _lowest_in_blocks(scores, k)
     threshold = _kth(scores, k)
     below = scores < threshold
     ties = scores == threshold
@@ -57,6 +62,45 @@ def rankable(values: Tensor) -> Tensor:
     if not flat.is_floating_point():
         return flat.to(torch.int64)
     return flat if flat.dtype in (torch.float32, torch.float64) else flat.to(torch.float32)
+
+
+def _is_large(scores: Tensor) -> bool:
+    """Whether kthvalue's copy and its int64 indices, 12 bytes an entry, are worth avoiding."""
+    return scores.numel() > BLOCK and scores.device.type == "cpu" and scores.dtype == torch.float32
+
+
+def _lowest_in_blocks(scores: Tensor, k: int) -> Tensor:
+    """`lowest` with little memory beside the scores and the answer: the same entries. (n,) -> bool (n,)"""
+    threshold = _kth_by_bits(scores, k)
+    blocks, found = scores.split(BLOCK), torch.empty_like(scores, dtype=torch.bool)
+    wanted = k - sum(int((block < threshold).count_nonzero()) for block in blocks)  # of the ties; at least 1
+    for block, out in zip(blocks, found.split(BLOCK), strict=True):
+        ties = block == threshold
+        if wanted < int(ties.count_nonzero()):
+            ties &= ties.cumsum(0) <= wanted
+        wanted -= int(ties.count_nonzero())
+        torch.logical_or(block < threshold, ties, out=out)
+    return found
+
+
+def _kth_by_bits(scores: Tensor, k: int) -> Tensor:
+    """The k-th lowest of float32 values by counting the upper, then the lower halves of their bits. (n,) -> ()
+
+    Read as whole numbers, floats of equal sign are ordered by size; flipping the others' lower bits orders all.
+    """
+    below, prefix = 0, 0
+    for shift in (16, 0):
+        counts = torch.zeros(HALF, dtype=torch.int64)
+        for block in scores.split(BLOCK):
+            bits = block.view(torch.int32)
+            ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+            halves = (ordered >> 16) + HALF // 2 if shift else ordered[(ordered >> 16) == prefix] & 0xFFFF
+            counts += torch.bincount(halves, minlength=HALF)
+        half = int(torch.searchsorted(counts.cumsum(0), k - below))
+        below += int(counts[:half].sum())
+        prefix = half - HALF // 2 if shift else (prefix << 16) | half
+    value = torch.tensor(prefix, dtype=torch.int32)
+    return (value ^ ((value >> 31) & 0x7FFFFFFF)).view(torch.float32)
 
 
 def _kth(scores: Tensor, k: int) -> Tensor:

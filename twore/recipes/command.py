@@ -21,7 +21,7 @@ from jsonargparse import ArgumentParser, Namespace
 from twore.data import DataError, data_folder
 from twore.study.config import ConfigError, add_study_arguments, flat_values, one_sentence, study_from
 from twore.study.create import check_writable
-from twore.study.executors import EXECUTORS
+from twore.study.executors import EXECUTORS, check_options
 from twore.study.run import run_study, say
 from twore.study.specs import Study
 from twore.training import Training
@@ -30,6 +30,10 @@ from twore.training.numerics import resolve
 MOST_WORKERS = 4  # by default; each holds its own copy of the data and of torch (about 0.5 GB)
 T = TypeVar("T")
 STUDY_PROBLEM, FAILED_JOBS, INTERRUPTED = 2, 1, 130  # exit statuses
+WORKERS_HELP = "worker processes (default: one a core, at most 4; with ray as many as the cluster has room for)"
+EXECUTOR_HELP = "where jobs run: processes here, serial (this process), or a ray cluster"
+SLOTS_HELP = "workers that may share one GPU (default: any number here, 1 with ray)"
+RAY_ADDRESS_HELP = "a running Ray cluster, host:port or auto (default: $RAY_ADDRESS, else one is started here)"
 SHARD_HELP = "do the I-th of N shares only (1/N to N/N); with or without a shared disk"
 TIME_LIMIT_HELP = "seconds that one job may take, a dense run or a group of cells; then it fails and the others go on"
 ONLY_FAILED_HELP = "try again the jobs that failed, and nothing else"
@@ -54,20 +58,20 @@ def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
     try:
         options, study = parse(recipe, argv)
         shard = parse_shard(options.shard)
+        workers = None if options.executor == "ray" else default_workers()  # unless a number is given
+        workers = options.workers or workers
         folder = data_folder(options.data) if options.calibrate or not options.dry_run else None
         out = Path(options.out or f"runs/{recipe.name}-{options.preset}")
         say(plan_in_words(f"{recipe.name}, preset {options.preset}", study))
         if options.dry_run or options.calibrate:
-            say(
-                estimate_in_words(study, workers=options.workers, shard=shard, calibrate=options.calibrate, data=folder)
-            )
+            say(estimate_in_words(study, workers=workers or 1, shard=shard, calibrate=options.calibrate, data=folder))
         if options.dry_run:
             return 0
         check_writable(out)
         return execute(
-            study, out, workers=options.workers, executor=options.executor, data=folder,
-            shard=shard, time_limit=options.time_limit, only_failed=options.only_failed,
-            tensorboard=options.tensorboard,
+            study, out, workers=workers, executor=options.executor, slots=options.slots,
+            ray_address=options.ray_address, data=folder, shard=shard, time_limit=options.time_limit,
+            only_failed=options.only_failed, tensorboard=options.tensorboard,
         )  # fmt: skip
     except (ConfigError, DataError, argparse.ArgumentError) as error:
         words = one_sentence(error) if isinstance(error, argparse.ArgumentError) else str(error).splitlines()[0]
@@ -79,9 +83,11 @@ def execute(
     study: Study,
     out: Path,
     *,
-    workers: int,
+    workers: int | None,
     executor: str,
     data: Path | None,
+    slots: int | None = None,
+    ray_address: str | None = None,
     shard: tuple[int, int] | None = None,
     time_limit: float | None = None,
     only_failed: bool = False,
@@ -89,16 +95,17 @@ def execute(
 ) -> int:
     """Run a study in `out`, write its report, and say what was found. Returns the exit status.
 
-    shard, time_limit: as run_study; only_failed: try again what failed, and nothing else.
+    All options as run_study has them.
     """
     from twore.report import summary, write_report, write_scoreboard  # matplotlib: only when there is something to draw
 
-    check_run_options(workers, executor, time_limit)
+    check_run_options(workers, executor, time_limit, slots)
     _check_device(study)
     try:
         results = run_study(
-            study, out, workers=workers, executor=executor, data=data,
-            shard=shard, time_limit=time_limit, only_failed=only_failed, tensorboard=tensorboard,
+            study, out, workers=workers, executor=executor,
+            slots=slots, ray_address=ray_address, data=data, shard=shard, time_limit=time_limit,
+            only_failed=only_failed, tensorboard=tensorboard,
         )  # fmt: skip
     except KeyboardInterrupt as stopped:
         say(f"interrupted; what is done is in {out}. The same command goes on from there.")
@@ -135,20 +142,32 @@ def parse(recipe: Recipe, argv: Sequence[str]) -> tuple[Namespace, Study]:
         raise ConfigError(_with_hint(one_sentence(error), parser)) from error
     if options.device is not None:
         options.numerics.device = options.device
-    check_run_options(options.workers, options.executor, options.time_limit)
+    check_run_options(options.workers, options.executor, options.time_limit, options.slots)
     return options, study_from(options, recipe.task)
 
 
-def check_run_options(workers: int, executor: str, time_limit: float | None) -> None:
+def check_run_options(workers: int | None, executor: str, time_limit: float | None, slots: int | None = None) -> None:
     """ConfigError for options that no run can have."""
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise ConfigError(f"--workers is at least 1: got {workers}")
+    if slots is not None and slots < 1:
+        raise ConfigError(f"--slots is at least 1 worker a GPU: got {slots}")
     if executor not in EXECUTORS:
         raise ConfigError(f"--executor is one of {', '.join(EXECUTORS)}: got {executor!r}")
     if time_limit is not None and not time_limit > 0:
         raise ConfigError(f"--time-limit is a number of seconds above 0: got {time_limit:g}")
     if time_limit is not None and executor == "serial":
         raise ConfigError("--time-limit needs worker processes that can be ended: leave out --executor serial")
+    try:
+        check_options(executor, workers if executor == "ray" else workers or 1, time_limit, slots)
+    except ModuleNotFoundError as error:  # Ray
+        raise ConfigError(str(error)) from error
+
+
+def default_workers() -> int:
+    """Workers on this machine unless a number is given: one a core, at most MOST_WORKERS."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_WORKERS, cores)
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -177,8 +196,10 @@ def make_parser(recipe: Recipe) -> ArgumentParser:
     )
     parser.add_argument("--out", type=str, default=None, help="folder of the results (default: runs/RECIPE-PRESET)")
     parser.add_argument("--data", type=str, default=None, help="folder with the data sets (default: $TWORE_DATA)")
-    parser.add_argument("--workers", type=int, default=_cores(), help="worker processes on this machine")
-    parser.add_argument("--executor", type=str, default="process", choices=EXECUTORS, help="where jobs run")
+    parser.add_argument("--workers", type=int, default=None, help=WORKERS_HELP)
+    parser.add_argument("--executor", type=str, default="process", choices=EXECUTORS, help=EXECUTOR_HELP)
+    parser.add_argument("--slots", type=int, default=None, metavar="N", help=SLOTS_HELP)
+    parser.add_argument("--ray-address", type=str, default=None, metavar="ADDRESS", help=RAY_ADDRESS_HELP)
     parser.add_argument("--device", type=str, default=None, help="short for --numerics.device")
     parser.add_argument("--shard", type=str, default=None, metavar="I/N", help=SHARD_HELP)
     parser.add_argument("--time-limit", type=float, default=None, metavar="SECONDS", help=TIME_LIMIT_HELP)
@@ -250,7 +271,3 @@ def _with_hint(sentence: str, parser: ArgumentParser) -> str:
     flags = [flag for action in parser._actions for flag in action.option_strings]
     close = difflib.get_close_matches(words[0], flags, n=1)
     return f"{sentence}; did you mean {close[0]}?" if close else f"{sentence}; --help lists the flags"
-
-
-def _cores() -> int:
-    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

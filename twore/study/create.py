@@ -13,6 +13,7 @@ import torch
 from twore.seeds import seed_everything
 from twore.study.config import ConfigError, load_study, save_study, study_values
 from twore.study.specs import Study
+from twore.study.stack_width import fastest_width
 from twore.study.trial import FirstBatches
 from twore.tasks.base import TaskData
 from twore.training import Numerics, Run, train
@@ -68,11 +69,14 @@ def check_writable(out: Path) -> None:
 
 def _resolved(study: Study, data: Path | None) -> Study:
     """The study without `auto`; touches data only when something is left to settle."""
-    if "auto" not in (study.numerics.device, study.numerics.precision, study.data_fingerprint):
+    unsettled = "auto" in (study.numerics.device, study.numerics.precision, study.data_fingerprint)
+    if not unsettled and study.numerics.stack:
         return replace(study, numerics=resolve(study.numerics))
     device = resolve(replace(study.numerics, precision="float32")).device
     loaded = study.task.load(data, torch.device(device))
-    numerics = resolve(study.numerics, lambda trial: _trial_seconds(study, loaded, trial))
+    numerics = resolve(study.numerics, lambda trial: trial_seconds(study, loaded, trial))
+    if numerics.stack == 0:
+        numerics = replace(numerics, stack=fastest_width(study, loaded, numerics))
     fingerprint = loaded.fingerprint if study.data_fingerprint == "auto" else study.data_fingerprint
     return replace(study, numerics=numerics, data_fingerprint=fingerprint)
 
@@ -80,7 +84,7 @@ def _resolved(study: Study, data: Path | None) -> Study:
 def _filled(asked: Numerics, before: Numerics) -> Numerics:
     device = before.device if asked.device == "auto" else asked.device
     precision = before.precision if asked.precision == "auto" else asked.precision
-    return replace(asked, device=device, precision=precision)
+    return replace(asked, device=device, precision=precision, stack=asked.stack or before.stack)
 
 
 def _refuse_differences(before: Study, now: Study, out: Path) -> None:
@@ -99,7 +103,7 @@ def _paths(name: str, old: Any, new: Any) -> list[str]:
     return [] if old == "auto" else [f"{name} {old} -> {new}"]
 
 
-def _trial_seconds(study: Study, data: TaskData, numerics: Numerics) -> float:
+def trial_seconds(study: Study, data: TaskData, numerics: Numerics) -> float:
     """Seconds of a few fine-tuning updates with these numerics."""
     threads = torch.get_num_threads()
     use_threads(numerics.threads)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 FORMAT = 1
+GAP = "\0"  # no JSON text has one
 KEY_LENGTH = 20  # hex digits, 80 bits: no collision in any number of cells one could run
 
 
@@ -21,6 +22,26 @@ def key_of(what: str, value: Any) -> str:
     """The key of a value in the role `what` ("trajectory", "cell", ...)."""
     text = json.dumps({"format": FORMAT, "what": what, "value": canonical(value)}, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+class KeysOf:
+    """key_of for many values in one role that differ in a few numbers; what they share is written out once.
+
+    KeysOf("cell", {"lr": 1.0}, ("epoch", "ratio"))(2, 0.5) == key_of("cell", {"lr": 1.0, "epoch": 2, "ratio": 0.5})
+    """
+
+    def __init__(self, what: str, shared: Mapping[str, Any], names: tuple[str, ...]) -> None:
+        texts = {name: json.dumps(canonical(v), sort_keys=True, allow_nan=False) for name, v in shared.items()}
+        fields = ", ".join(f"{json.dumps(name)}: {texts.get(name, GAP)}" for name in sorted({*texts, *names}))
+        self._pieces = f'{{"format": {FORMAT}, "value": {{{fields}}}, "what": {json.dumps(what)}}}'.split(GAP)
+        self._order = [names.index(name) for name in sorted(names)]
+
+    def __call__(self, *numbers: float) -> str:
+        """The key; the numbers stand in the order of the names."""
+        texts = [self._pieces[0]]
+        for index, piece in zip(self._order, self._pieces[1:]):
+            texts += (repr(numbers[index]), piece)  # as json writes int and float
+        return hashlib.sha256("".join(texts).encode()).hexdigest()[:KEY_LENGTH]
 
 
 def canonical(value: Any) -> Any:

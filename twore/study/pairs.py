@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from twore.metrics import CkaAccumulator, PairAccumulator, centred_logits, mode_connectivity, projected
-from twore.study.probes import right
+from twore.study.pruned_scores import right
 from twore.study.specs import Study
 from twore.tasks.base import TaskData
 

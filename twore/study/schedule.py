@@ -4,6 +4,9 @@ A group can start as soon as its checkpoint is on disk: with several workers, pr
 checkpoints goes on while the dense run still trains. Every job is claimed first (twore.study.claims), so that several
 processes can work on one folder: a job that another process has is looked at again later.
 
+What is done is known by listing the store, not by reading it: 100,000 records are scanned in seconds. A damaged record
+is found when the tables are read, and made again in a second pass (twore.study.run).
+
 A shard (i, n) has its own share of the groups, by their keys, and the dense runs that these need; it takes nothing
 else, also when it is done early. So shards add up to the study whether they share a disk (then each dense run is
 trained once, by whoever comes first) or not (then each shard trains what it needs, and `twore merge` joins the stores).
@@ -11,20 +14,29 @@ trained once, by whoever comes first) or not (then each shard trains what it nee
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twore.study.claims import Claims
 from twore.study.specs import Group, Study, Trajectory
-from twore.study.stages import dense_run_done, group_done
+from twore.study.stages import group_done
 from twore.study.store import Store
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One unit of work for a worker: a dense run with its checkpoint metrics, or a group of cells."""
+    """One unit of work for a worker: a dense run with its checkpoint metrics, or a group of cells.
+
+    more: further groups that run in the same stack (numerics.stack above 1). Each keeps its own claim and failures.
+    """
 
     trajectory: Trajectory
     group: Group | None = None
+    more: tuple[Group, ...] = ()
+
+    @property
+    def parts(self) -> list[Job]:
+        """The job itself, or one for each group of a stack."""
+        return [Job(group.trajectory, group) for group in (self.group, *self.more) if group] or [self]
 
     @property
     def key(self) -> str:
@@ -35,12 +47,13 @@ class Job:
     def words(self) -> str:
         """The job in words, for one clear line."""
         words = f"{self.trajectory.setting} seed={self.trajectory.seed}"
-        return words if self.group is None else f"{words} epoch={self.group.epoch} ratio={self.group.ratio:g}"
+        words = words if self.group is None else f"{words} epoch={self.group.epoch} ratio={self.group.ratio:g}"
+        return f"{words} and {len(self.more)} more" if self.more else words
 
     @property
     def cells(self) -> int:
         """Cells that this job finishes."""
-        return 0 if self.group is None else len(self.group.cell_keys)
+        return sum(len(group.cell_keys) for group in (self.group, *self.more) if group)
 
 
 class Schedule:
@@ -62,6 +75,7 @@ class Schedule:
         self._ready: list[Job] = []
         self._waiting: list[Job] = []  # for their checkpoint
         self._failures = {key: self._attempts(key) for key in store.keys("failures")}  # of earlier runs: tried again
+        have = {kind: store.keys(kind) for kind in ("checkpoints", "probes", "cells", "pairs")}
         seen: set[object] = set()
         for trajectory in study.trajectories:
             groups = [group for group in trajectory.groups() if in_share(group.pairs_key, shard)]
@@ -71,7 +85,7 @@ class Schedule:
                 seen.add(dense)
             if groups and dense not in seen:
                 seen.add(dense)
-                if not _measured(store, trajectory):
+                if not _measured(store, trajectory, have["checkpoints"]):
                     self._dense.append(Job(trajectory))
             for group in groups:
                 job = Job(trajectory, group)
@@ -79,7 +93,7 @@ class Schedule:
                     continue
                 seen.add(job.key)
                 self.total += job.cells
-                if group_done(store, group):
+                if _listed(group, have):
                     self.done += job.cells
                 else:
                     self._waiting.append(job)
@@ -94,7 +108,8 @@ class Schedule:
         if self._again:
             return self._again.pop()
         job = self._claimed(self._dense) or self._claimed(self._ready)
-        return self._claimed(self._ready) if job is None and self._release() else job
+        job = self._claimed(self._ready) if job is None and self._release() else job
+        return job if job is None or job.group is None else self._with_more(job, job.group)
 
     def again(self, job: Job) -> None:
         """A job whose worker died is to start again."""
@@ -109,8 +124,20 @@ class Schedule:
         """Groups whose checkpoint never came, since their dense run failed."""
         return self._waiting
 
-    def _claimed(self, jobs: list[Job]) -> Job | None:
+    def _with_more(self, job: Job, first: Group) -> Job:
+        """The job with ready ones that fit its stack, claimed too."""
+        more: list[Group] = []
+        while 1 + len(more) < first.trajectory.study.numerics.stack:
+            other = self._claimed(self._ready, like=first)
+            if other is None or other.group is None:
+                break
+            more.append(other.group)
+        return replace(job, more=tuple(more))
+
+    def _claimed(self, jobs: list[Job], like: Group | None = None) -> Job | None:
         for job in list(jobs):
+            if like is not None and job.group is not None and not stackable(like, job.group):
+                continue
             if not self._claims.take(job.key):
                 continue
             jobs.remove(job)
@@ -121,7 +148,9 @@ class Schedule:
         return None
 
     def _is_done(self, job: Job) -> bool:
-        return _measured(self.store, job.trajectory) if job.group is None else group_done(self.store, job.group)
+        if job.group is not None:
+            return group_done(self.store, job.group)
+        return _measured(self.store, job.trajectory, self.store.keys("checkpoints"))
 
     def _attempts(self, key: str) -> int:
         record = self.store.get("failures", key)
@@ -130,7 +159,8 @@ class Schedule:
     def _release(self) -> bool:
         """Groups whose checkpoint has come become ready; whether there are any."""
         places = {(job.trajectory.key, job.group.epoch) for job in self._waiting if job.group}
-        present = {place for place in places if self.store.checkpoint(*place).exists()}
+        there = {key: self.store.checkpoints(key) for key in {key for key, _ in places}}
+        present = {(key, epoch) for key, epoch in places if epoch in there[key]}
         still: list[Job] = []
         for job in self._waiting:
             here = job.group is not None and (job.trajectory.key, job.group.epoch) in present
@@ -139,12 +169,35 @@ class Schedule:
         return found
 
 
+def stackable(one: Group, other: Group) -> bool:
+    """Whether the cells of two groups can run in one stack: trained alike, on the same batches, by the same clock."""
+    a, b = one.trajectory.study, other.trajectory.study
+    alike = ("task", "finetune", "pruning", "finetune_seeds")
+    if any(getattr(a, name) != getattr(b, name) for name in alike):
+        return False
+    return a.finetune.clock == "restart" or (one.trajectory.key, one.epoch) == (other.trajectory.key, other.epoch)
+
+
 def in_share(key: str, shard: tuple[int, int] | None) -> bool:
     """Whether a group belongs to shard (i, n), 1 <= i <= n: by its key alone, so it never moves."""
     return shard is None or int(key[:12], 16) % shard[1] == shard[0] - 1
 
 
-def _measured(store: Store, trajectory: Trajectory) -> bool:
-    return dense_run_done(store, trajectory) and all(
-        store.path("checkpoints", trajectory.checkpoint_key(epoch)).exists() for epoch in trajectory.epochs
+def _listed(group: Group, have: dict[str, set[str]]) -> bool:
+    """Whether all results of a group are among the keys of the store: as group_done, without reading them."""
+    study = group.trajectory.study
+    return (
+        (not study.probe_batches or group.probe_key in have["probes"])
+        and all(key in have["cells"] for key in group.cell_keys.values())
+        and (not group.pairs or group.pairs_key in have["pairs"])
+    )
+
+
+def _measured(store: Store, trajectory: Trajectory, have: set[str]) -> bool:
+    """Whether a dense run is done, its checkpoints are there, and all are among the measured ones (`have`)."""
+    epochs = trajectory.epochs
+    return (
+        store.get("trajectories", trajectory.key) is not None
+        and store.checkpoints(trajectory.key).issuperset(epochs)
+        and all(trajectory.checkpoint_key(epoch) in have for epoch in epochs)
     )

@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import Any
 
 from twore.pruning.spec import Pruning
-from twore.study.identity import key_of
+from twore.study.identity import KeysOf, key_of
 from twore.tasks.base import Task
 from twore.training import REPORT_DENSE, REPORT_FINETUNE, Numerics, Training
 
@@ -63,6 +63,8 @@ class Study:
     """Fingerprint of the data set; auto: taken when the study is created."""
     keep_weights: bool = False
     """Keep the fine-tuned weights and masks of every cell."""
+    origin: str = field(default="", metadata={"since": "0.1.0"})
+    """What checkpoints that were trained elsewhere are, a hash of their contents; empty: they are trained here."""
 
     def __post_init__(self) -> None:
         _check_axis(
@@ -133,10 +135,14 @@ class Trajectory:
     def key(self) -> str:
         """Identity of the dense run; which epochs are kept does not change it."""
         s = self.study
-        return key_of(
-            "trajectory",
-            {"task": s.task, "data": s.data_fingerprint, "dense": s.dense, "seed": self.seed, "numerics": s.numerics},
-        )
+        value = {
+            "task": s.task,
+            "data": s.data_fingerprint,
+            "dense": s.dense,
+            "seed": self.seed,
+            "numerics": replace(s.numerics, stack=1),  # dense runs are not stacked: studies of any width share them
+        }
+        return key_of("trajectory", value | ({"origin": s.origin} if s.origin else {}))
 
     @property
     def epochs(self) -> list[int]:
@@ -163,6 +169,26 @@ class Trajectory:
         }
         return key_of("checkpoint", value)
 
+    @cached_property
+    def cell_keys(self) -> KeysOf:
+        """(epoch, ratio, fine-tune seed) -> identity of a cell."""
+        shared = {"trajectory": self.key, "pruning": self.study.pruning, "finetune": self.study.finetune}
+        stack = self.study.numerics.stack
+        shared |= {} if stack == 1 else {"stack": stack}
+        return KeysOf("cell", shared, ("epoch", "ratio", "seed"))
+
+    @cached_property
+    def probe_keys(self) -> KeysOf:
+        """(epoch, epoch pruned before it or -1, ratio) -> identity of what is measured before fine-tuning."""
+        shared = {
+            "trajectory": self.key,
+            "pruning": self.study.pruning,
+            "batches": self.study.probe_batches,
+            "finetune": self.study.finetune,  # what its cost is a share of
+            "measured": PROBED,
+        }
+        return KeysOf("probe", shared, ("epoch", "before", "ratio"))
+
     def groups(self) -> Iterator[Group]:
         """Every (epoch, ratio) of this trajectory."""
         for epoch in sorted(self.study.checkpoints):
@@ -180,16 +206,7 @@ class Group:
 
     def cell_key(self, seed: int) -> str:
         """Identity of one cell."""
-        study = self.trajectory.study
-        value = {
-            "trajectory": self.trajectory.key,
-            "epoch": self.epoch,
-            "ratio": float(self.ratio),
-            "pruning": study.pruning,
-            "finetune": study.finetune,
-            "seed": seed,
-        }
-        return key_of("cell", value)
+        return self.trajectory.cell_keys(self.epoch, float(self.ratio), seed)
 
     @cached_property
     def cell_keys(self) -> dict[int, str]:
@@ -199,19 +216,10 @@ class Group:
     @cached_property
     def probe_key(self) -> str:
         """Identity of what is measured before fine-tuning."""
-        study = self.trajectory.study
-        earlier = [epoch for epoch in study.checkpoints if epoch < self.epoch]  # mask_distance is to the last of them
-        value = {
-            "trajectory": self.trajectory.key,
-            "epoch": self.epoch,
-            "before": max(earlier, default=-1),
-            "ratio": float(self.ratio),
-            "pruning": study.pruning,
-            "batches": study.probe_batches,
-            "finetune": study.finetune,  # what its cost is a share of
-            "measured": PROBED,
-        }
-        return key_of("probe", value)
+        earlier = [epoch for epoch in self.trajectory.study.checkpoints if epoch < self.epoch]
+        return self.trajectory.probe_keys(
+            self.epoch, max(earlier, default=-1), float(self.ratio)
+        )  # mask_distance: to it
 
     @cached_property
     def pairs_key(self) -> str:

@@ -10,7 +10,7 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
@@ -44,6 +44,10 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
     store = Store(context.out)
     if dense_run_done(store, trajectory):
         return
+    if trajectory.study.origin:
+        raise RuntimeError(
+            "this checkpoint was trained elsewhere, and its copy here is lost: run the command that brought it in again"
+        )
     started, study, key = time.monotonic(), trajectory.study, trajectory.key
     data = data_of(context, study)
     check_data(store, key, data)
@@ -51,7 +55,7 @@ def dense_run(context: Context, trajectory: Trajectory) -> None:
     write_record(store.data_record(key), data.describe())
     state = store.run_state(key)
     words = f"dense {trajectory.setting} seed={trajectory.seed}"
-    with _watched(store, key, words, study.dense.epochs) as watch, context.curves(f"dense-{key}") as draw:
+    with watched(store, key, words, study.dense.epochs) as watch, context.curves(f"dense-{key}") as draw:
         initial = score_model(model, data, study.numerics)
         if 0 in trajectory.epochs:
             save_weights(store.checkpoint(key, 0), model, {"epoch": 0, "update": 0})
@@ -105,13 +109,24 @@ def checkpoint_metrics(context: Context, trajectory: Trajectory, epoch: int) -> 
 def fine_tuned_group(context: Context, group: Group) -> None:
     """Probe a pruned checkpoint, fine-tune and score its cells, then measure their pairs."""
     probe(context, group, load_checkpoint)
-    store, keep = Store(context.out), group.trajectory.study.keep_weights
+    for seed in group.cell_keys:
+        _fine_tuned_cell(context, group, seed, needs_weights=needs_weights(context, group, seed))
+    paired(context, group, lambda group, seed: _fine_tuned_cell(context, group, seed, needs_weights=True))
+
+
+def needs_weights(context: Context, group: Group, seed: int) -> bool:
+    """Whether a cell's fine-tuned weights are wanted: for pair metrics to come, or to be kept."""
+    store = Store(context.out)
     wants_pairs = bool(group.pairs) and store.get("pairs", group.pairs_key) is None
-    for seed, key in group.cell_keys.items():
-        _fine_tuned_cell(context, group, seed, needs_weights=wants_pairs or (keep and not store.weights(key).exists()))
-    if wants_pairs:
-        _pair_metrics(context, group)
-    if not keep:
+    return wants_pairs or (group.trajectory.study.keep_weights and not store.weights(group.cell_keys[seed]).exists())
+
+
+def paired(context: Context, group: Group, again: Callable[[Group, int], None]) -> None:
+    """Measure the pairs of a group whose cells are done; then its weights go. again: as in pair_metrics."""
+    store = Store(context.out)
+    if group.pairs and store.get("pairs", group.pairs_key) is None:
+        pair_metrics(context, group, again)
+    if not group.trajectory.study.keep_weights:
         for key in group.cell_keys.values():
             store.weights(key).unlink(missing_ok=True)
 
@@ -176,57 +191,81 @@ def _restore(context: Context, trajectory: Trajectory, path: Path, model: nn.Mod
         load_weights(path, model)
 
 
-def _fine_tuned_cell(context: Context, group: Group, seed: int, *, needs_weights: bool) -> None:
-    store, study, key = Store(context.out), group.trajectory.study, group.cell_keys[seed]
-    if store.get("cells", key) is not None and not (needs_weights and not store.weights(key).exists()):
-        return
-    started = time.monotonic()
+def started_cell(context: Context, group: Group, seed: int) -> tuple[nn.Module, Pruner]:
+    """A cell before its first update: the checkpoint, pruned."""
+    study = group.trajectory.study
     data = data_of(context, study)
-    check_data(store, group.trajectory.key, data)
+    check_data(Store(context.out), group.trajectory.key, data)
     model = load_checkpoint(context, group.trajectory, group.epoch)
     pruner = Pruner(model, study.pruning, group.ratio, seed=group.trajectory.seed)
     if study.pruning.recalibrate:
         batches = data.epoch(study.finetune.batch_size, derive_seed("recalibrate", seed))
         recalibrate_batchnorm(model, islice(batches, study.pruning.recalibrate), data.outputs)
-    words = f"cell epoch={group.epoch} ratio={group.ratio:g} seed={seed} of {group.trajectory.setting}"
-    state = store.run_state(key)
-    with _watched(store, key, words, study.finetune.epochs) as watch, context.curves(f"cell-{key}") as draw:
+    return model, pruner
 
-        def after_epoch(record: Epoch) -> dict[str, Any]:
-            watch(record)
-            draw(record, {})
-            return {}
 
-        began = _clock(store, group) if study.finetune.clock == "continue" else (0, 0)
-        run = Run(model, data, study.finetune, "finetune", seed, study.numerics, pruner, began=began)
-        epochs = train(run, after_epoch=after_epoch, state=state)
+def finished_cell(
+    context: Context, group: Group, seed: int, model: nn.Module, pruner: Pruner, train_loss: float, *, started: float,
+    needs_weights: bool,
+) -> None:  # fmt: skip
+    """Audit and score a fine-tuned cell and keep its record. started: of time.monotonic()."""
+    store, study, key = Store(context.out), group.trajectory.study, group.cell_keys[seed]
+    data = data_of(context, study)
     audit = audit_masks(model, pruner.masks)
     if audit.revived:
         raise RuntimeError(
             f"{audit.revived} pruned weights are not zero after fine-tuning, in {', '.join(audit.revived_names)}"
         )
     found = score_model(model, data, study.numerics) | samples_of(model, data, study.numerics)
-    record = found | {
-        "train_loss": epochs[-1].train_loss if epochs else math.nan,
-        "density": audit.density,
-        "revived": audit.revived,
-    }
+    record = found | {"train_loss": train_loss, "density": audit.density, "revived": audit.revived}
     if needs_weights:
         save_weights(store.weights(key), model)
     if study.keep_weights:
         save_masks(store.masks(key), pruner.masks)
     store.put("cells", key, record | {"provenance": provenance(context, started)})
+
+
+def needs_cell(store: Store, group: Group, seed: int, *, needs_weights: bool) -> bool:
+    """Whether a cell is still to be computed: its record, or the weights that its pairs need, are not there."""
+    key = group.cell_keys[seed]
+    return store.get("cells", key) is None or (needs_weights and not store.weights(key).exists())
+
+
+def _fine_tuned_cell(context: Context, group: Group, seed: int, *, needs_weights: bool) -> None:
+    store, study, key = Store(context.out), group.trajectory.study, group.cell_keys[seed]
+    if not needs_cell(store, group, seed, needs_weights=needs_weights):
+        return
+    started = time.monotonic()
+    model, pruner = started_cell(context, group, seed)
+    words = f"cell epoch={group.epoch} ratio={group.ratio:g} seed={seed} of {group.trajectory.setting}"
+    state = store.run_state(key)
+    with watched(store, key, words, study.finetune.epochs) as watch, context.curves(f"cell-{key}") as draw:
+
+        def after_epoch(record: Epoch) -> dict[str, Any]:
+            watch(record)
+            draw(record, {})
+            return {}
+
+        data = data_of(context, study)
+        run = Run(model, data, study.finetune, "finetune", seed, study.numerics, pruner, began=clock(store, group))
+        epochs = train(run, after_epoch=after_epoch, state=state)
+    train_loss = epochs[-1].train_loss if epochs else math.nan
+    finished_cell(
+        context, group, seed, model, pruner, train_loss, started=started, needs_weights=needs_weights
+    )  # fmt: skip
     state.unlink(missing_ok=True)
 
 
-def _clock(store: Store, group: Group) -> tuple[int, int]:
-    """Epochs and updates that the checkpoint of a group had seen."""
+def clock(store: Store, group: Group) -> tuple[int, int]:
+    """Epochs and updates that fine-tuning's schedule counts as done: the checkpoint's, when it continues."""
+    if group.trajectory.study.finetune.clock != "continue":
+        return 0, 0
     path = store.checkpoint(group.trajectory.key, group.epoch)
     return group.epoch, int(read_about(path)["update"])
 
 
-def _pair_metrics(context: Context, group: Group) -> None:
-    """Measure the pairs of a group's fine-tuned models; weights that are missing are computed again."""
+def pair_metrics(context: Context, group: Group, again: Callable[[Group, int], None]) -> None:
+    """Measure the pairs of a group's fine-tuned models; again(group, seed) makes the weights of a cell anew."""
     started, store, study = time.monotonic(), Store(context.out), group.trajectory.study
     data = data_of(context, study)
     models = {}
@@ -236,14 +275,14 @@ def _pair_metrics(context: Context, group: Group) -> None:
             load_weights(store.weights(key), models[seed])
         except (CorruptFileError, FileNotFoundError) as error:
             set_aside(store.weights(key), error)
-            _fine_tuned_cell(context, group, seed, needs_weights=True)
+            again(group, seed)
             load_weights(store.weights(key), models[seed])
     rows = pair_rows(models, data, study)
     store.put("pairs", group.pairs_key, {"rows": rows, "provenance": provenance(context, started)})
 
 
 @contextmanager
-def _watched(store: Store, key: str, words: str, epochs: int) -> Iterator[Any]:
+def watched(store: Store, key: str, words: str, epochs: int) -> Iterator[Any]:
     """Keep a record of a running job for the progress bar and for `twore status`; gone when the job ends well."""
     last = -math.inf
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +30,8 @@ from twore.files import CorruptFileError, read_record, write_record
 KINDS = ("trajectories", "checkpoints", "probes", "cells", "pairs", "failures", "running")
 SHARDED = ("checkpoints", "probes", "cells", "pairs")  # kinds with many files: one folder for each first two digits
 
+CHECKPOINT = re.compile(r"epoch-(\d+)\.safetensors")
+
 log = logging.getLogger("twore")
 
 
@@ -37,6 +40,7 @@ class Store:
 
     def __init__(self, out: Path) -> None:
         self.root = Path(out) / "store"
+        self.damaged = 0  # records that `get` found broken and set aside
 
     def path(self, kind: str, key: str) -> Path:
         """Where the record of `key` lies."""
@@ -52,6 +56,7 @@ class Store:
         except FileNotFoundError:
             return None
         except CorruptFileError as error:
+            self.damaged += 1
             set_aside(path, error)
             return None
 
@@ -65,8 +70,15 @@ class Store:
 
     def keys(self, kind: str) -> set[str]:
         """All keys of a kind, by listing folders (contents are not read)."""
-        pattern = "*/*.json" if kind in SHARDED else "*.json"
-        return {path.stem for path in (self.root / kind).glob(pattern) if not path.name.startswith(".")}
+        root = self.root / kind
+        folders = [root / name for name in _names(root)] if kind in SHARDED else [root]
+        names = (name for folder in folders for name in _names(folder))
+        return {name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")}
+
+    def checkpoints(self, trajectory: str) -> set[int]:
+        """Epochs of a dense run whose weights are there, by listing its folder."""
+        names = _names(self.root / "trajectories" / trajectory)
+        return {int(found[1]) for name in names if (found := CHECKPOINT.fullmatch(name))}
 
     def checkpoint(self, trajectory: str, epoch: int) -> Path:
         """Weights of a dense run after `epoch` epochs."""
@@ -119,3 +131,11 @@ def set_aside(path: Path, error: Exception) -> None:
     with suppress(FileNotFoundError):  # another process was first
         path.replace(path.with_name(path.name + ".corrupt"))
         log.warning("%s: set aside, will be computed again", error)
+
+
+def _names(folder: Path) -> list[str]:
+    """Names in a folder, none where it is missing. Nothing is opened, so it stays quick for 100,000 of them."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208  names alone
+    except (FileNotFoundError, NotADirectoryError):
+        return []

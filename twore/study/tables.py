@@ -5,6 +5,7 @@ Rows stand in the order of the plan, so the same results give the same file, byt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from twore.files import CorruptFileError, read_record, write_text
+from twore.files import CorruptFileError, read_record, written
 from twore.study.schedule import Job
 from twore.study.specs import Study, Trajectory
 from twore.study.store import Store, set_aside
@@ -53,7 +54,8 @@ class Results:
             if field.name in OPTIONAL and table.empty:
                 path.unlink(missing_ok=True)
             else:
-                write_text(path, table.to_csv(index=False, lineterminator="\n"))
+                with written(path) as stream:
+                    table.to_csv(stream, index=False, lineterminator="\n")
 
 
 def read_results(study: Study, store: Store) -> Results:
@@ -95,10 +97,23 @@ def read_results(study: Study, store: Store) -> Results:
 def _table(
     rows: Iterable[dict[str, Any]], first: list[str], last: list[str], provenance: Iterable[str] = PROVENANCE
 ) -> pd.DataFrame:
-    found = list(rows)
+    """One table of rows that come one by one: each is taken apart at once, and equal texts are kept once, so that
+    100,000 rows need little more memory than their table."""
+    columns: dict[str, list[Any]] = {}
+    texts: dict[str, str] = {}
+    count = 0
+    for count, row in enumerate(rows, 1):
+        for name, value in row.items():
+            column = columns.setdefault(name, [])
+            column.extend([math.nan] * (count - 1 - len(column)))  # rows before that had no such column
+            column.append(texts.setdefault(value, value) if isinstance(value, str) else value)
     tail = [*last, *provenance]
-    middle = [name for name in dict.fromkeys(name for row in found for name in row) if name not in {*first, *tail}]
-    return pd.DataFrame(found, columns=[*first, *middle, *tail])
+    middle = [name for name in columns if name not in {*first, *tail}]
+    for column in columns.values():
+        column.extend([math.nan] * (count - len(column)))
+    empty = [math.nan] * count
+    dtype = None if count else object
+    return pd.DataFrame({name: columns.pop(name, empty) for name in [*first, *middle, *tail]}, dtype=dtype)
 
 
 def _cells(study: Study, store: Store) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from twore.metrics import distance_from_init, distance_from_previous, spectral_metrics
+from twore.metrics import SpectralMetrics, distance_from_init, distance_from_previous, spectral_metrics
 
 log = logging.getLogger("twore")
 
@@ -32,12 +32,7 @@ def weight_metrics(
     name: of the checkpoint, for the one line that says why there are no metrics (a model without a layer to measure).
     """
     try:
-        found = spectral_metrics(model, permutations=permutations)
-        record: dict[str, Any] = {}
-        for column in RANDOM:
-            record[column] = found.values[column]
-            record |= {f"{column}_stderr": found.stderr[column], f"{column}_noise": found.noise_floor[column]}
-        record |= {column: found.values[column] for column in SPECTRAL}
+        record = spectral_record(spectral_metrics(model, permutations=permutations))
         record["distance_from_init"] = distance_from_init(model, initial)
         record["distance_from_previous"] = distance_from_previous(model, previous) if previous else math.nan
         return record
@@ -45,3 +40,13 @@ def weight_metrics(
         log.warning("%s: no metrics of its weights: %s", name, error)
         columns = [f"{column}{part}" for column in RANDOM for part in ("", "_stderr", "_noise")]
         return dict.fromkeys([*columns, *SPECTRAL, *DISTANCES], math.nan)
+
+
+def spectral_record(found: SpectralMetrics) -> dict[str, Any]:
+    """The columns of a checkpoint's spectra; without the random ones where there were no permutations."""
+    record: dict[str, Any] = {}
+    for column in RANDOM:
+        if column in found.values:
+            record[column] = found.values[column]
+            record |= {f"{column}_stderr": found.stderr[column], f"{column}_noise": found.noise_floor[column]}
+    return record | {column: found.values[column] for column in SPECTRAL}

@@ -1,7 +1,8 @@
 """The training loop: dense training and fine-tuning alike, for every task.
 
-What differs is given: the data (a task's TaskData), the Training values, the masks to hold. The loop reports each
-epoch as a record; it writes no result of its own. Random streams are derived from the seed and the epoch, so a resumed
+What differs is given: the data (a task's TaskData), the Training values, the masks to hold; and whether the model is
+one, or a stack of several (twore.training.stacking). The loop reports each epoch as a record; it writes no result of
+its own. Random streams are derived from the seed and the epoch, so a resumed
 run repeats the uninterrupted one exactly. The host does not wait for the device inside an epoch.
 """
 
@@ -25,6 +26,7 @@ from twore.seeds import derive_seed, seed_everything
 from twore.tasks.base import TaskData
 from twore.training.numerics import Numerics
 from twore.training.spec import Training
+from twore.training.stacking import clip_each
 from twore.training.state import Part, load_run, save_run
 
 SAVE_EVERY = 60.0  # seconds between saved run states; our choice: a kill costs at most this and one epoch
@@ -44,6 +46,13 @@ class Epoch:
     train_loss: float  # mean over the epoch's examples, as they were seen
     rate: float  # examples (or tokens) a second
     scores: dict[str, Any] = field(default_factory=dict)  # what after_epoch measured
+
+
+@dataclass(frozen=True)
+class StackEpoch(Epoch):
+    """One finished epoch of a stack: train_loss is the mean over the models whose loss is finite, rate counts all."""
+
+    each: tuple[float, ...] = ()  # train_loss of each model
 
 
 class Holder(Protocol):
@@ -81,6 +90,7 @@ class Run:
     holder: Holder | None = None
     average: AveragedModel | None = None  # of make_average: updated after every update, kept in the run's state
     began: tuple[int, int] = (0, 0)  # epochs and updates that the schedule counts as done before
+    width: int | None = None  # models of a stack, whose losses are (K,); None: one model
 
 
 def train(
@@ -93,7 +103,7 @@ def train(
 
     after_epoch sees each record as its epoch is done; what it returns is kept in the record as scores. state: a file in
     which the run is kept about once a minute and from which it goes on, exactly; the caller removes it. DivergedError
-    when an epoch's mean loss is not finite.
+    when an epoch's mean loss is not finite; of a stack, when no model's is: whoever stacks looks at each.
     """
     optimizer = make_optimizer(run.model, run.spec)
     records = _resume(state, run, optimizer)
@@ -111,6 +121,11 @@ def train(
         if run.holder is not None:
             run.holder.remove()
     return records
+
+
+def diverged(epoch: int, mean: float) -> DivergedError:
+    """The error for a training loss that is not finite."""
+    return DivergedError(f"the training loss of epoch {epoch} is {mean}: try a lower lr, or clip")
 
 
 def make_optimizer(model: nn.Module, spec: Training) -> Optimizer:
@@ -144,10 +159,14 @@ def _resume(state: Path | None, run: Run, optimizer: Optimizer) -> list[Epoch]:
     if state is None or not state.exists():
         return []
     try:
-        return [Epoch(**record) for record in load_run(state, _parts(run), optimizer)["epochs"]]
+        return [_epoch(record) for record in load_run(state, _parts(run), optimizer)["epochs"]]
     except CorruptFileError:
         state.unlink()  # only a shortcut: without it the run starts over
         return []
+
+
+def _epoch(record: dict[str, Any]) -> Epoch:
+    return StackEpoch(**record | {"each": tuple(record["each"])}) if "each" in record else Epoch(**record)
 
 
 def _train_epoch(run: Run, optimizer: Optimizer, *, done: int, update: int) -> Epoch:
@@ -160,7 +179,7 @@ def _train_epoch(run: Run, optimizer: Optimizer, *, done: int, update: int) -> E
     before, updates_before = run.began
     lr = spec.lr_at(before + done, updates_before + update)
     expected = math.ceil(run.data.updates(spec.batch_size) / spec.accumulate)
-    loss_sum, count = torch.zeros((), device=parameters[0].device), 0
+    loss_sum, count = torch.zeros(() if run.width is None else run.width, device=parameters[0].device), 0
     batches = run.data.epoch(spec.batch_size, derive_seed(run.role, run.seed, "order", done))
     for group in _grouped(batches, spec.accumulate):
         lr = spec.lr_at(before + done, updates_before + update)
@@ -171,14 +190,14 @@ def _train_epoch(run: Run, optimizer: Optimizer, *, done: int, update: int) -> E
         for batch in group:
             with run.numerics.autocast():
                 loss, examples = run.data.loss(model, batch)  # a sum over examples, and their number
-            loss.backward()
+            loss.sum().backward()  # of a stack: no weight is in two models' losses
             loss_sum += loss.detach()
             size += examples
         torch._foreach_div_([p.grad for p in parameters if p.grad is not None], size)  # sum and count, divide once
         if spec.clip is not None:
             if run.holder is not None:
                 run.holder.zero_gradients()  # the bound is on the norm of what is trained
-            nn.utils.clip_grad_norm_(parameters, spec.clip)
+            (nn.utils.clip_grad_norm_ if run.width is None else clip_each)(parameters, spec.clip)
         optimizer.step()
         if run.average is not None:
             run.average.update_parameters(model)
@@ -187,10 +206,14 @@ def _train_epoch(run: Run, optimizer: Optimizer, *, done: int, update: int) -> E
             run.holder.advance((done + min(1.0, (update - first) / expected)) / spec.epochs)
     if count == 0:
         raise ValueError("the task gave no batches for an epoch: its training set is empty")
-    mean = float(loss_sum) / count  # the epoch's only wait for the device
-    if not math.isfinite(mean):
-        raise DivergedError(f"the training loss of epoch {done + 1} is {mean}: try a lower lr, or clip")
-    return Epoch(done + 1, update, lr, mean, count / (time.perf_counter() - start))
+    means = [value / count for value in loss_sum.view(-1).tolist()]  # the epoch's only wait for the device
+    finite = [mean for mean in means if math.isfinite(mean)]
+    if not finite:
+        raise diverged(done + 1, means[0])
+    rate = count * len(means) / (time.perf_counter() - start)
+    if run.width is None:
+        return Epoch(done + 1, update, lr, means[0], rate)
+    return StackEpoch(done + 1, update, lr, math.fsum(finite) / len(finite), rate, each=tuple(means))
 
 
 def _grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -32,7 +32,8 @@ class Numerics:
     threads: int = 1
     """CPU threads a worker; sums depend on it, so it is part of a result's identity."""
     stack: int = 1
-    """Cells that run as one stacked model."""
+    """Cells of one fine-tune seed that run as one stacked model; 1: one by one; 0: the fastest width that fits the
+    memory, measured once when the study is created."""
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
@@ -41,8 +42,8 @@ class Numerics:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}: got {self.precision!r}")
         if self.threads < 1:
             raise ValueError(f"threads is at least 1: got {self.threads}")
-        if self.stack != 1:
-            raise ValueError(f"stack is 1 until stacked fine-tuning exists: got {self.stack}")
+        if self.stack < 0:
+            raise ValueError(f"stack is a number of models, or 0 to measure it: got {self.stack}")
 
     def autocast(self) -> AbstractContextManager:
         """The context in which forward passes run."""

@@ -1,0 +1,200 @@
+"""What an executor costs beyond the work: seconds a cell, and how well two workers share.
+
+    python benchmarks/executors.py [--rounds 3] [--json benchmarks/results/executors.json]
+
+The task burns a fixed CPU time at every epoch of fine-tuning and does next to nothing else, so a cell's work is known.
+A study is run with few and with many cells, each in a process and a folder of its own; the difference of the two times,
+divided by the difference of the two numbers of cells, is what one more cell costs, free of imports, of the start of
+workers and of the dense run. What exceeds the work is the overhead: handing out the job, building the model, masks,
+scores, records and their way to the disk, the pair metrics.
+
+    overhead     serial, process and ray with one worker: seconds a cell beyond the burnt ones
+    efficiency   process and ray: a cell's seconds with one worker / (2 x its seconds with two)
+
+Targets: at most 30 ms a cell, and at least 0.9 (medians). Ray is left out where it is not installed. The cores that
+others kept busy before each round are measured, and said when it was too much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from common import QUIET, busy_cores, positive, print_table, provenance, spread, write_json
+from torch import Tensor, nn
+
+from twore.study import Study, run_study
+from twore.training import Numerics, Training
+
+OVERHEAD, EFFICIENCY = 0.030, 0.9  # seconds a cell, share: what this project asks of itself
+EXECUTORS = ("serial", "process", "ray")
+FEW, MANY = 8, 48  # ratios: of a study with one cell each
+RATIOS = tuple(round(0.01 + 0.02 * i, 2) for i in range(MANY))
+
+
+@dataclass(frozen=True)
+class BurnTask:
+    """A tiny network whose epochs cost `burn` seconds of CPU time."""
+
+    score_label: ClassVar[str] = "accuracy (%)"
+    setting_fields: ClassVar[tuple[str, ...]] = ()
+    burn: float = 0.2
+
+    def known_fingerprint(self) -> str | None:
+        """The same for everybody."""
+        return "burn"
+
+    def load(self, folder: Path | None, device: torch.device) -> BurnData:
+        """Random points."""
+        return BurnData(self.burn)
+
+    def build(self) -> nn.Module:
+        """Two layers."""
+        return nn.Sequential(nn.Linear(16, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 4))
+
+
+class BurnData:
+    """64 points in 4 classes."""
+
+    def __init__(self, burn: float) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.x, self.y = torch.randn(64, 16, generator=generator), torch.arange(64) % 4
+        self.burn, self.fingerprint, self.splits = burn, "burn", ("test",)
+
+    def updates(self, batch_size: int) -> int:
+        """One update an epoch."""
+        return 1
+
+    def epoch(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Burn, then the one batch."""
+        until = time.thread_time() + self.burn
+        while time.thread_time() < until:
+            pass
+        yield self.x, self.y
+
+    def plain(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The training set."""
+        yield self.x, self.y
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
+        """Summed over the batch."""
+        return F.cross_entropy(model(batch[0]), batch[1], reduction="sum"), len(batch[1])
+
+    def outputs(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Probabilities."""
+        return model(batch[0]).float().softmax(1)
+
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Accuracy in percent."""
+        return {"score": 100.0 * float((model(self.x).argmax(1) == self.y).double().mean())}
+
+    def describe(self) -> dict[str, Any]:
+        """Where the data come from."""
+        return {"source": "generated", "train": 64}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to run the study."""
+
+    executor: str
+    workers: int
+
+    @property
+    def name(self) -> str:
+        """For the table."""
+        return f"{self.executor} x {self.workers}"
+
+
+def make_study(burn: float, cells: int) -> Study:
+    """One dense epoch, one checkpoint, `cells` ratios, one fine-tune seed, one epoch; no probes, which read batches."""
+    training = Training(epochs=1, batch_size=64, drops=())
+    return Study(
+        task=BurnTask(burn), name="executors", dense=training, finetune=training, checkpoints=(1,),
+        ratios=RATIOS[:cells], finetune_seeds=(0,), probe_batches=0, permutations=1,
+        numerics=Numerics("cpu", "float32"),
+    )  # fmt: skip
+
+
+def seconds_a_cell(case: Case, burn: float) -> float:
+    """The slope of a study's time over its number of cells."""
+    times = {}
+    for cells in (FEW, MANY):
+        with tempfile.TemporaryDirectory() as folder:
+            words = ["--run", case.executor, str(case.workers), str(cells), folder, "--burn", str(burn)]
+            done = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True)
+            times[cells] = float(json.loads(done.stdout.splitlines()[-1]))
+    return (times[MANY] - times[FEW]) / (MANY - FEW)
+
+
+def main() -> None:
+    """Measure all cases in turn, print and keep the numbers."""
+    options = _arguments()
+    if options.run:
+        executor, workers, cells, folder = options.run
+        begun = time.monotonic()
+        results = run_study(
+            make_study(options.burn, int(cells)), folder, executor=executor, workers=int(workers), quiet=True
+        )
+        seconds = time.monotonic() - begun
+        assert len(results.cells) == int(cells), results.failures
+        print(json.dumps(seconds))
+        return
+    about = provenance()
+    present = [name for name in EXECUTORS if name != "ray" or importlib.util.find_spec("ray") is not None]
+    cases = [Case(name, 1) for name in present] + [Case(name, 2) for name in present if name != "serial"]
+    print(", ".join(str(about[name]) for name in ("cpu", "torch", "commit", "date")) + f", {about['cores']} cores\n")
+    found: dict[str, list[float]] = {case.name: [] for case in cases}
+    others = []
+    for number in range(options.rounds):
+        others.append(busy_cores())
+        for case in cases if number % 2 == 0 else reversed(cases):
+            found[case.name].append(seconds_a_cell(case, options.burn))
+            print(f"round {number + 1}  {case.name:12}{found[case.name][-1]:8.3f} s a cell", flush=True)
+    measures: dict[str, dict[str, Any]] = {}
+    for name in present:
+        one = found[f"{name} x 1"]
+        overhead = spread([seconds - options.burn for seconds in one])
+        met = overhead["median"] <= OVERHEAD
+        measures[f"overhead, {name}"] = overhead | {"unit": "s a cell", "target": OVERHEAD, "met": met}
+        if name != "serial":
+            shared = spread([a / (2 * b) for a, b in zip(one, found[f"{name} x 2"])])
+            met = shared["median"] >= EFFICIENCY
+            measures[f"efficiency, {name}"] = shared | {"unit": "share", "target": EFFICIENCY, "met": met}
+    rows = [
+        [name, *(f"{m[part]:.3f}" for part in ("min", "median", "max")), m["unit"],
+         f"{m['target']} {'met' if m['met'] else 'MISSED'}"]
+        for name, m in measures.items()
+    ]  # fmt: skip
+    print()
+    print_table(["measure", "min", "median", "max", "unit", "target"], rows)
+    if max(others) > QUIET:
+        print("Other processes kept the machine busy before a round: these numbers are not worth keeping.\n")
+    if options.json:
+        settings = {"burn": options.burn, "cells": [FEW, MANY], "cores_of_others": others}
+        result = {"benchmark": "executors", "provenance": about, "settings": settings, "measures": measures}
+        write_json(options.json, result | {"seconds_a_cell": found})
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=positive, default=3, help="measurements of each case")
+    parser.add_argument("--burn", type=float, default=0.2, metavar="SECONDS", help="CPU time of a cell's work")
+    parser.add_argument("--json", type=Path, help="where to keep the result")
+    parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

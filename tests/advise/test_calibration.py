@@ -1,0 +1,173 @@
+"""Calibration: its file, its numbers on settings whose answer is known, and its reliability on those left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from probed import EPOCHS, calibration, many, probed
+
+from twore.advise.calibrating import balanced_accuracy, calibrate, main
+from twore.advise.calibration import Calibration, shipped
+from twore.advise.reliability import left_out, reliability
+from twore.advise.trials import collect, played
+
+
+@pytest.fixture(scope="module")
+def trials():
+    return collect(many())
+
+
+def test_json_there_and_back():
+    told = calibration()
+    assert Calibration.from_json(told.to_json()) == told
+    with pytest.raises(ValueError, match="no calibration"):
+        Calibration.from_json("{}")
+    with pytest.raises(ValueError, match="no calibration"):
+        Calibration.from_json(told.to_json().replace('"hits"', '"luck"'))
+
+
+def test_a_pilot_is_judged_by_one_of_its_size_or_smaller():
+    told = calibration()
+    marked = replace(told, levels=told.levels | {"pilot of 2": replace(told.levels["pilot of 2"], rule="two")})
+    assert marked.level("pilot", 2).rule == "two" and marked.level("pilot").rule == "any"
+    assert marked.level("pilot", 9).rule == "any"  # of 3, the largest there is
+
+
+def test_what_is_shipped_claims_nothing_for_weights_alone():
+    told = shipped()
+    assert told.level("weights").skill[1] <= 0
+    assert told.level("batches").skill[1] > 0 and told.level("pilot").skill[1] > 0
+    assert told.made["folders"] and told.made["commit"] and told.made["date"]
+    assert told.settings >= 12 and told.clusters >= 8
+
+
+def test_trials_are_judged_on_a_single_dense_run(trials):
+    two = collect([probed("a", dense=(0, 1))])
+    assert {trial.run for trial in played(two, "batches")} == {"a dense_seed=0", "a dense_seed=1"}
+    assert len({trial.cluster for trial in two}) == 1
+    assert len(played(trials, "pilot", 3)) == 2 * len(played(trials, "batches"))  # once a fine-tune seed
+
+
+def test_hits_and_regrets_are_those_of_the_grid():
+    scores = {0.5: (80.0, 84.0, 87.0, 88.0, 89.0, 89.3), 0.9: (76.0, 72.0, 71.0, 70.0, 70.0, 68.0)}
+    rows = played(collect([probed(scores=scores)]), "batches")[0].rows
+    assert rows["pick"].tolist() == [24.0, 12.0] and rows["best"].tolist() == [24.0, 4.0]
+    assert rows["hit"].tolist() == [True, False] and rows["regret"].tolist() == pytest.approx([0.0, 5.0])
+    assert rows["gain"].tolist() == pytest.approx([0.0, 8.0])
+    assert rows["final checkpoint"].tolist() == rows["gain"].tolist()
+    assert rows["kept"].tolist() == pytest.approx([98.1 / 98.2, 20 / 98.2])
+    assert rows["reach"].tolist() == pytest.approx([0.0, 0.6])  # epoch 4 lies 6.3 of 11.3 below the peak
+
+
+def test_a_pilots_regret_is_measured_on_the_other_seeds():
+    """Seed 0 says 12 beats the end by 1 point, seed 1 that it loses by 3."""
+    setting = probed(scores={0.5: (1.0,) * 6, 0.9: (1.0, 1.0, 81.0, 1.0, 1.0, 80.0)}, spread=0.0)
+    table = setting.results
+    at = (table["finetune_seed"] == 1) & (table["epoch"] == 12) & (table["ratio"] == 0.9)
+    for name in ("score", "valid_score"):
+        table[name] = table[name].mask(at, 77.0)
+    first, second = (trial.rows.iloc[-1] for trial in played(collect([setting]), "pilot", 3))
+    assert (first["pick"], first["regret"]) == (12.0, pytest.approx(3.0))  # the best of both seeds is the end: 80
+    assert (second["pick"], second["regret"]) == (24.0, pytest.approx(0.0))
+
+
+def test_numbers_of_a_band(trials):
+    told = calibrate(trials)
+    broken = told.level("batches").band_of(0.2)
+    assert broken.name == "broken" and broken.clusters == broken.settings == broken.pairs == 5
+    assert broken.hits == pytest.approx(3 / 5)  # settings 0 and 3 peak elsewhere
+    assert broken.regret[0] == pytest.approx(2 / 5 * 5)
+    assert 0 < broken.confidence < broken.hits and broken.trivial_regret == pytest.approx(2.0)
+    assert told.level("batches").band_of(0.7) is None  # nothing was seen there
+    assert told.level("batches").ratios == (0.5, 0.9) and told.level("batches").checkpoints == (6, 6)
+    assert (told.settings, told.clusters, told.dense_runs) == (5, 5, 5)
+
+
+def test_two_clusters_are_too_few_for_a_band_or_a_kind():
+    trials = [replace(trial, kind="batchnorm") for trial in collect(many(2))]
+    assert calibrate(trials).level("batches").bands == () and calibrate(trials).kinds == ()
+    trials = [replace(trial, kind="batchnorm") for trial in collect(many(3))]
+    assert calibrate(trials).kinds == ("batchnorm",)
+
+
+def test_settings_that_share_a_dense_run_are_one():
+    shared = [replace(setting, cluster="one") for setting in many(3)]
+    told = calibrate(collect(shared))
+    assert told.clusters == 1 and told.settings == 3
+    assert told.level("batches").skill[1:] == (-1.0, 1.0)  # nothing is known of its spread
+
+
+def test_thresholds_of_the_regime(trials):
+    labels = ["stop early", "either", "train on", "train on"]
+    rows = {"kept": [0.12, 0.41, 0.62, 0.9], "label": labels}
+    own = [replace(trial, rows=trial.rows.iloc[[0] * 4].assign(**rows)) for trial in played(trials, "batches")]
+    told = calibrate(own).level("batches")
+    assert (told.stop_below, told.train_from) == (0.15, 0.45)  # the smallest that tell all four apart
+    assert balanced_accuracy(np.array(["a", "a", "b"]), np.array(["a", "b", "b"])) == 0.75
+
+
+def test_whoever_is_judged_had_no_part_in_the_calibration(trials):
+    rows = left_out(trials)
+    batches = rows[rows["level"] == "batches"]
+    assert len(batches) == 10 and not batches["abstained"].all()
+    heavy = batches[batches["ratio"] == 0.9].set_index("setting")["confidence"]
+    assert heavy["setting 0"] > heavy["setting 1"]  # which it was wrong on itself: without it the others are better
+    assert rows[rows["level"] == "weights"]["abstained"].all()
+    with pytest.raises(ValueError, match="two clusters"):
+        left_out([trial for trial in trials if trial.setting == "setting 0"])
+
+
+def test_the_reliability_table_by_hand():
+    rows = pd.DataFrame({
+        "level": ["batches"] * 4, "band": ["intact"] * 4, "abstained": [False, False, False, True],
+        "confidence": [0.5, 0.5, 0.5, 0.9], "hit": [True, True, False, False], "regret": [0.0, 0.0, 3.0, 9.0],
+        "trivial": [1.0, 1.0, 4.0, 9.0], "cluster": list("abcd"), "covered": [True, True, True, False],
+        "length": [0.2, 0.4, 0.6, 0.8],
+        "said": ["train on"] * 4, "label": ["train on", "train on", "stop early", "train on"],
+    })  # fmt: skip
+    row = reliability(rows).iloc[0]
+    assert row["answered"] == 0.75 and row["stated"] == 0.5 and row["observed"] == pytest.approx(2 / 3)
+    assert row["brier"] == 0.25 and row["brier_constant"] == pytest.approx(2 / 9)
+    assert row["regret"] == 1.0 and row["trivial"] == 2.0 and row["coverage"] == 0.75 and row["length"] == 0.5
+    assert row["regime"] == 0.5
+    assert not row["requirement"]  # the constant is better
+    exact = rows.assign(confidence=[0.9, 0.9, 0.1, 0.9])
+    assert reliability(exact).iloc[0]["requirement"]
+
+
+def test_the_command_writes_calibration_page_and_figure(tmp_path, capsys):
+    folders = []
+    for i, setting in enumerate(many(4)):
+        folder = tmp_path / f"run{i}"
+        folder.mkdir()
+        for name in ("results", "checkpoints", "probes"):
+            getattr(setting, name).to_csv(folder / f"{name}.csv", index=False)
+        (folder / "study.yaml").write_text("task: {kind: cifar}\n")
+        folders.append(str(folder))
+    out, page = tmp_path / "c.json", tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    assert main([*folders, "--out", str(out), "--page", str(page)]) == 0
+    told = Calibration.from_json(out.read_text())
+    assert told.kinds == ("batchnorm",) and told.clusters == 4 and list(told.made["folders"].values()) == [1] * 4
+    text = page.read_text()
+    assert "4 clusters" in text and "| batches |" in text and "nan" not in text
+    assert (page.parent / "figures" / "advise-reliability.png").stat().st_size > 0
+    assert main([str(tmp_path / "nowhere"), "--out", str(out)]) == 2
+    assert "no results.csv" in capsys.readouterr().err
+
+
+def test_every_second_checkpoint(trials):
+    thinned = collect([probed()], every=2)
+    assert played(thinned, "batches")[0].seen.shapes[0.9].epochs.tolist() == [8, 16, 24]
+    assert played(thinned, "batches")[0].rows["checkpoints"].tolist() == [3, 3]
+    rows = left_out(trials, collect(many(), every=2))
+    assert not rows.loc[rows["level"] == "batches", "doubt"].isin(["outside"]).any()
+
+
+def test_a_name_given_twice_is_refused():
+    with pytest.raises(ValueError, match="two settings are called"):
+        collect([probed(), probed()])
+    assert len(EPOCHS) == 6

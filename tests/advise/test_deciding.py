@@ -1,0 +1,164 @@
+"""Verdicts on made-up settings: the answer, and each reason to abstain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from probed import HEAVY, LIGHT, asked, calibration, piloted, probed
+
+from twore.advise.deciding import conclude, decide, see
+from twore.advise.levels import shortlist
+
+
+def verdict(heavy=HEAVY, *, level="batches", light=LIGHT, told=None, kind=None, **changes):
+    """The verdict on ratio 0.9."""
+    setting = probed(probes={0.5: light, 0.9: heavy})
+    if level == "pilot":
+        setting = piloted(setting, shortlist(asked(setting)))
+    else:
+        setting = asked(setting)
+    return decide(setting, level=level, calibration=told or calibration(**changes), kind=kind)[-1]
+
+
+def test_an_answer():
+    found = verdict()
+    assert (found.ratio, found.epoch, found.abstained, found.doubt) == (0.9, 12.0, False, None)
+    assert found.confidence == 0.4 and found.settings == 4 and found.expected_regret == (0.5, 0.1, 1.0)
+    assert found.regime == "stop early"  # keeps 20 of 98.2
+    assert found.interval == (8.0, 16.0)  # 25, 28, 31.3, 28.7, 23.3, 20: within half of 11.3 of 31.3, but for 25
+    assert "31 % right" in found.reason and "20 %" in found.reason and "50 % of such picks" in found.reason
+    assert "pilot" in found.would_change and "10 %" in found.would_change
+
+
+def test_ratios_ascend_and_light_pruning_says_train_on():
+    both = decide(asked(probed()), level="batches", calibration=calibration())
+    assert [v.ratio for v in both] == [0.5, 0.9]
+    assert both[0].epoch == 24.0 and both[0].regime == "train on" and both[0].confidence == pytest.approx(0.7)
+
+
+def test_weights_alone_abstain_and_hand_out_the_rules_of_thumb():
+    found = verdict(level="weights")
+    assert found.abstained and found.doubt == "no skill" and found.epoch == 24.0 and found.regime is None
+    assert found.trivial_rules["final checkpoint"] == 24.0 and "rules of thumb" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("why", "changes"),
+    [
+        ("outside", {"ratios": (0.3, 0.85)}),
+        ("outside", {"ratios": (0.92, 0.97)}),
+        ("outside", {"checkpoints": (13, 14)}),  # six are less than half
+        ("outside", {"checkpoints": (2, 2)}),  # six are more than twice as many
+        ("no skill", {"skill": (0.2, -0.01, 0.5)}),
+        ("outside", {"bands": calibration().levels["batches"].bands[1:]}),  # nothing known of broken networks
+    ],
+)
+def test_nothing_is_claimed_beyond_the_calibration(why, changes):
+    found = verdict(**changes)
+    assert found.abstained and found.doubt == why and found.reason.endswith(".")
+    assert found.trivial_rules and found.epoch == 12.0
+
+
+def test_half_as_many_checkpoints_are_answered_and_twice_as_many_only_by_batches():
+    assert not verdict(checkpoints=(12, 14)).abstained and not verdict(checkpoints=(12, 14), level="pilot").abstained
+    assert not verdict(checkpoints=(3, 3)).abstained
+    found = verdict(checkpoints=(3, 5), level="pilot")
+    assert found.doubt == "outside" and "name fewer" in found.reason
+
+
+def test_another_way_of_repair_is_outside():
+    assert not verdict(kind="batchnorm").abstained
+    assert verdict(kind="outputs").doubt == "outside"
+
+
+def test_a_better_rule_of_thumb_is_named():
+    bands = calibration().levels["batches"].bands
+    worse = (replace(bands[0], regret=(2.2, 1.0, 3.0)), *bands[1:])
+    found = verdict(bands=worse)  # 0.2 points worse than the final checkpoint
+    assert found.doubt == "a rule of thumb is better" and "'final checkpoint'" in found.reason
+    as_good = (replace(bands[0], regret=(2.05, 1.0, 3.0)), *bands[1:])
+    assert not verdict(bands=as_good).abstained
+
+
+def test_still_moving():
+    found = verdict((10.0, 14.0, 18.0, 22.0, 26.0, 30.0))  # rises by 2 from mean to mean at the end
+    assert found.doubt == "still moving" and "train on and ask again" in found.reason and found.epoch == 24.0
+    assert not verdict((10.0, 26.0, 28.0, 29.0, 29.4, 29.5)).abstained  # settles: the final one is the answer
+
+
+def test_flat():
+    found = verdict((30.0, 31.0, 30.0, 31.0, 30.0, 31.0))
+    assert found.doubt == "flat"
+    assert verdict((30.0,) * 6).doubt == "flat"  # without any noise too
+
+
+def test_noisier_than_its_peak():
+    seen = see(asked(probed()), level="batches")
+    dip = replace(seen.shapes[0.9], signal=np.array([29.0, 29.0, 30.0, 20.0, 29.0, 29.0]))  # 1 above all but the dip
+
+    def doubt(noise):
+        shapes = seen.shapes | {0.9: replace(dip, noise=noise)}
+        return conclude(replace(seen, shapes=shapes), calibration())[-1].doubt
+
+    assert (doubt(0.5), doubt(2.0), doubt(6.0)) == (None, "noisier than its peak", "flat")
+
+
+def test_a_score_that_is_no_percentage_is_outside():
+    found = verdict(tuple(-x for x in HEAVY), light=tuple(-x for x in LIGHT))
+    assert found.doubt == "outside" and "percent" in found.reason
+    assert verdict((20.0, 140.0, 190.0, 130.0, 22.0, 18.0)).doubt == "outside"  # more than unpruned
+
+
+def test_no_evidence():
+    setting = asked(probed())
+    one = replace(setting, probes=setting.probes.query("epoch == 24"), results=setting.results.query("epoch == 24"))
+    assert decide(one, level="batches", calibration=calibration())[0].doubt == "no evidence"
+    bare = decide(replace(setting, probes=None), level="batches", calibration=calibration())
+    assert [(v.doubt, v.epoch, v.confidence) for v in bare] == [("no evidence", None, 0.0)] * 2
+    assert bare[0].interval == (4.0, 24.0)  # anywhere
+
+
+def test_nothing_calibrated():
+    empty = replace(calibration(), levels={})
+    assert verdict(told=empty).doubt == "not calibrated"
+    found = verdict(told=replace(empty, levels={"pilot of 4": calibration().levels["batches"]}), level="pilot")
+    assert found.doubt == "not calibrated"  # a pilot of 3 claims nothing from one of 4
+
+
+def test_a_pilot_answers_where_the_signal_is_flat():
+    flat = (30.0, 31.0, 30.0, 31.0, 30.0, 31.0)
+    assert verdict(flat).doubt == "flat"
+    found = verdict(flat, level="pilot")
+    assert not found.abstained and "Fine-tuned" in found.reason
+
+
+def test_a_pilots_gain_decides_what_the_signal_leaves_open():
+    def regime(gain, keeps):
+        setting = probed(
+            probes={0.5: LIGHT, 0.9: (*HEAVY[:5], keeps)}, scores={0.5: (80.0,) * 6, 0.9: (1, 1, 80 + gain, 1, 1, 80)}
+        )
+        cells = piloted(setting, shortlist(asked(setting)))
+        return decide(cells, level="pilot", calibration=calibration(stop_below=0.2, train_from=0.6))[-1].regime
+
+    assert regime(0.0, 30.0) == "train on"
+    assert regime(0.7, 30.0) == "either"
+    assert regime(1.5, 30.0) == "stop early"
+    assert regime(0.0, 5.0) == "either"  # it keeps 14 of 98, which speaks for stopping early
+
+
+def test_a_pilot_that_is_not_run_yet():
+    setting = probed()
+    other = piloted(setting, {0.5: [4.0, 12.0, 24.0], 0.9: [4.0]})  # at 0.9 that is none of the shortlist
+    found = decide(other, level="pilot", k=2, calibration=calibration())
+    assert all(v.doubt == "no evidence" and v.epoch is None and v.confidence == 0 for v in found)
+
+
+def test_scores_below_the_pilot_are_not_read():
+    setting = probed()
+    lies = replace(setting, results=setting.results.assign(score=np.arange(len(setting.results))[::-1]))
+    for level in ("weights", "batches"):
+        assert decide(lies, level=level, calibration=calibration()) == decide(
+            asked(setting), level=level, calibration=calibration()
+        )

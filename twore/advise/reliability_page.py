@@ -1,0 +1,173 @@
+"""The page about the calibration, docs/advise-calibration.md, from its numbers: words and tables."""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+
+from twore.advise.calibrating import BANDS, COVERAGE, FEWEST, STATED
+from twore.advise.calibration import Calibration
+from twore.advise.reliability import ALL
+from twore.advise.wording import percent
+
+COMMAND = "python -m twore.advise.calibrating {folders} --page docs/advise-calibration.md"
+
+
+JUDGED = (
+    "Every number below is of advice on settings that were **not** in its calibration: each cluster is left out "
+    "in turn, and a dense run is judged alone, as a user has it. *Right* means within the tie set: the mean test "
+    "score of the pick is within one standard deviation of the fine-tune seeds of the best checkpoint's. (For a "
+    "pilot that mean includes the seed it chose with; its regret does not.) The confidence stated is the {stated} "
+    "quantile of the share that was right, over resampled clusters, so it should be rather too low. Regrets are "
+    "points of the test score, of the pairs answered; beside them what the rule of thumb that was best on the "
+    "other clusters loses on the same pairs."
+)
+KEPT = (
+    "*Kept* is the share of its score that the final checkpoint keeps when pruned and recalibrated: {bands}. A "
+    "band with fewer than {fewest} clusters is not answered. Within a band the same confidence is stated for all, "
+    "so that a Brier score cannot be below the constant's there: what tells good picks from bad ones is the band."
+)
+OTHERS = (
+    "An interval should hold the best checkpoint in {coverage} of the pairs; its length is told as a share of the "
+    "time between the first and the last checkpoint. The regime is judged against the three-way label of the "
+    "fine-tuned grid of the same dense run: balanced accuracy, 33 % is chance. Expected regrets are those stated, "
+    "from all settings."
+)
+NUMBER = (
+    "Fewer checkpoints than calibrated make what is stated too low, and are answered down to half as many. More "
+    "of them make it too high for a pilot, which is therefore not answered beyond the calibrated number; batches "
+    "are, up to twice as many. That is read off these tables:"
+)
+
+
+def page(
+    calibration: Calibration, rows: pd.DataFrame, table: pd.DataFrame, fewer: pd.DataFrame, more: pd.DataFrame
+) -> str:
+    """Markdown. rows: of `left_out`; table: their `reliability`; fewer, more: that of judging half and twice as many
+    checkpoints as calibrated."""
+    folders = calibration.made.get("folders", {})
+    overall = table[table["band"] == ALL]
+    parts = [
+        "# How far to trust `twore advise`",
+        "This page is written by the command that calibrates:",
+        f"```sh\n{COMMAND.format(folders=' '.join(f'recipes/{folder}' for folder in folders) or 'DIR...')}\n```",
+        _wrapped(_origin(calibration)),
+        _wrapped(JUDGED.format(stated=percent(STATED))),
+        "## Stated and observed",
+        _table(overall, first="level"),
+        "![Stated and observed](figures/advise-reliability.png)",
+        _wrapped(_requirement(overall)),
+        "## By what pruning leaves",
+        _wrapped(KEPT.format(bands=_bands(), fewest=FEWEST)),
+        _table(table[table["band"] != ALL], first="band"),
+        "## Where it does not answer",
+        _reasons(rows),
+        "## Intervals, regimes, expected regret",
+        _wrapped(OTHERS.format(coverage=percent(COVERAGE))),
+        _others(overall, calibration),
+        "## With another number of checkpoints",
+        _wrapped(NUMBER),
+        "Half as many as calibrated:",
+        _table(_answering(fewer), first="level"),
+        "Twice as many as calibrated (calibrated on every second one, judged on all):",
+        _table(_answering(more), first="level"),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _answering(table: pd.DataFrame) -> pd.DataFrame:
+    return table[(table["band"] == ALL) & (table["answered"] > 0)]
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 120, break_on_hyphens=False))
+
+
+def _origin(calibration: Calibration) -> str:
+    made = calibration.made
+    unused = [folder for folder, number in made.get("folders", {}).items() if number == 0]
+    return (
+        f"Commit {made.get('commit', '?')}, {made.get('date', '?')}. It rests on {calibration.settings} settings in "
+        f"**{calibration.clusters} clusters** that share no dense run, {calibration.dense_runs} dense runs judged. "
+        f"Ways of repairing pruned networks before scoring that it knows: {', '.join(calibration.kinds) or 'none'}."
+        + (f" Without the tables that the levels need, and so not in it: {', '.join(unused)}." if unused else "")
+    )
+
+
+def _table(part: pd.DataFrame, *, first: str) -> str:
+    head = ["level"] + (["kept"] if first == "band" else [])
+    head += ["pairs", "answered", "stated", "right (90 %)", "Brier", "of a constant", "regret", "best rule of thumb"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for _, row in part.iterrows():
+        cells = (
+            [row["level"]]
+            + ([row["band"]] if first == "band" else [])
+            + [f"{row['pairs']:,}", percent(row["answered"])]
+        )
+        if row["answered"] > 0:
+            spread = "" if np.isnan(row["low"]) else f" ({percent(row['low'])} to {percent(row['high'])})"
+            cells += [percent(row["stated"]), percent(row["observed"]) + spread, f"{row['brier']:.3f}"]
+            cells += [f"{row['brier_constant']:.3f}", f"{row['regret']:.2f}", f"{row['trivial']:.2f}"]
+        else:
+            cells += ["–"] * 6
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _requirement(overall: pd.DataFrame) -> str:
+    met = list(overall.loc[overall["requirement"], "level"])
+    missed = overall[~overall["requirement"]]
+    words = [
+        "Asked was: an answer for at least 60 % of the pairs, right at least as often as stated, and a Brier score "
+        f"below that of the best constant in hindsight. Met by: {', '.join(met) or 'no level'}."
+    ]
+    for _, row in missed.iterrows():
+        if row["answered"] == 0:
+            words.append(f"{row['level'].capitalize()} answers nothing.")
+            continue
+        why = [] if row["answered"] >= 0.6 else [f"answers {percent(row['answered'])}"]
+        if row["observed"] < row["stated"]:
+            why.append("states more than is right")
+        if row["brier"] >= row["brier_constant"]:
+            why.append(f"Brier {row['brier']:.3f} against {row['brier_constant']:.3f}")
+        words.append(f"Not by {row['level']}: {', '.join(why)}.")
+    return " ".join(words)
+
+
+def _bands() -> str:
+    words = []
+    for name, low, high in BANDS:
+        upper = "" if np.isinf(high) else f"below {percent(high)}"
+        lower = "" if np.isinf(low) else f"from {percent(low)}"
+        words.append(" ".join(part for part in (f"*{name}*", lower, upper) if part))
+    return ", ".join(words)
+
+
+def _reasons(rows: pd.DataFrame) -> str:
+    """Each reason with how often it was given, and what the pick and the final checkpoint would have lost there."""
+    silent = rows[rows["abstained"]]
+    lines = [
+        "| level | because | pairs | right, had it answered | regret | of the final checkpoint |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (level, reason), own in silent.groupby(["level", "doubt"], sort=False):
+        lines.append(
+            f"| {level} | {reason} | {len(own):,} | {percent(own['hit'].mean())} | {own['regret'].mean():.2f} "
+            f"| {own['final'].mean():.2f} |"
+        )
+    return "\n".join(lines) if len(silent) else "Nowhere."
+
+
+def _others(overall: pd.DataFrame, calibration: Calibration) -> str:
+    head = "level | intervals hold the best | their mean length | regime, balanced accuracy | expected regret (90 %)"
+    lines = [f"| {head} |", "|---|---|---|---|---|"]
+    for _, row in overall.iterrows():
+        bands = calibration.levels[row["level"]].bands
+        losses = "; ".join(f"{b.name} {b.regret[0]:.2f} ({b.regret[1]:.2f} to {b.regret[2]:.2f})" for b in bands)
+        regime = "–" if np.isnan(row["regime"]) else percent(row["regime"])
+        lines.append(
+            f"| {row['level']} | {percent(row['coverage'])} | {percent(row['length'])} | {regime} | {losses} |"
+        )
+    return "\n".join(lines)

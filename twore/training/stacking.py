@@ -1,0 +1,178 @@
+"""Stacks: K models of one architecture that train as one, each with its own weights, masks and statistics.
+
+A stack is a module with the models' parameter names, every parameter and buffer with an axis K in front. It shares
+memory with its models: they are views of it, so each is pruned, scored and saved as if it stood alone. All models see
+the same batches (all cells of a fine-tune seed do, see twore.seeds) and, with dropout, the same noise, as they would
+one by one. No sum runs over K, so a model that diverges leaves the others as they are.
+
+Two ways to run a batch:
+- folded    the models lie side by side on the channel axis: one convolution of K groups, one BatchNorm over K*C
+            channels, one batched product a linear layer. For models that are `channelwise` (see `can_fold`).
+- mapped    `torch.func.vmap` over the task's own loss: any model that vmap takes.
+Which is faster where, and how that was measured: docs/performance.md.
+
+K models, B batch, C channels, H and W height and width, F features.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.conv import _ConvNd
+
+from twore.tasks.base import Batch, TaskData
+from twore.training.folding import can_fold, fold
+
+
+class Stack:
+    """K models as one `module`. models: of one architecture, on one device; from now on views of the module.
+
+    bf16: whether forward passes will run under autocast. ValueError for none, for models that differ in their
+    parameters' names or shapes, and for convolutions that are mapped in bf16.
+    """
+
+    def __init__(self, models: Sequence[nn.Module], *, bf16: bool = False) -> None:
+        if not models:
+            raise ValueError("a stack needs at least one model")
+        self.models, self.width = list(models), len(models)
+        self.module = _joined(self.models)
+        self.folded = can_fold(self.models[0])
+        if self.folded:
+            fold(self.module)
+        elif bf16 and any(isinstance(m, _ConvNd) for m in self.module.modules()):
+            raise ValueError(  # torch 2.15: autocast does not reach a convolution under vmap, which stays float32
+                "convolutions that are not channelwise cannot be stacked in bf16: use numerics.precision float32, or "
+                "numerics.stack 1"
+            )
+
+
+class StackedData:
+    """A task's data for training a stack: the same batches, and a loss for each model."""
+
+    def __init__(self, data: TaskData, stack: Stack) -> None:
+        self._data, self._stack = data, stack
+        self._loss = _Loss(stack.module, data)
+        self._values = dict(self._loss.named_parameters()), dict(self._loss.named_buffers())
+        self.fingerprint, self.splits = data.fingerprint, data.splits
+
+    def updates(self, batch_size: int) -> int:
+        """Batches of an epoch."""
+        return self._data.updates(batch_size)
+
+    def epoch(self, batch_size: int, seed: int) -> Iterator[Batch]:
+        """The training set once."""
+        return self._data.epoch(batch_size, seed)
+
+    def loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        """Each model's training loss, summed over the batch, (K,), and the number of its examples."""
+        return self._folded_loss(module, batch) if self._stack.folded else self._mapped_loss(module, batch)
+
+    def _folded_loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        """The models run once, side by side; the task's loss is mapped over their outputs."""
+        count = 0
+
+        def one(k: Tensor) -> Tensor:
+            nonlocal count
+            loss, count = self._data.loss(_Outputs(module, self._stack.width, k), batch)  # type: ignore[arg-type]
+            return loss
+
+        each = torch.arange(self._stack.width, device=next(module.parameters()).device)
+        losses = vmap(one, randomness="same")(each)
+        return losses, count
+
+    def _mapped_loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        """The task's loss, model and all, mapped over the stacked parameters and buffers."""
+        count = 0
+
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+            nonlocal count
+            loss, count = functional_call(self._loss, (parameters, buffers), (batch,))
+            return loss
+
+        with _attention(next(module.parameters()).device):
+            losses = vmap(one, randomness="same")(*self._values)
+        return losses, count
+
+
+class _Loss(nn.Module):
+    """A task's loss as a module, so that it can be called with other weights."""
+
+    def __init__(self, module: nn.Module, data: TaskData) -> None:
+        super().__init__()
+        self.module, self._data = module, data
+
+    def forward(self, batch: Batch) -> tuple[Tensor, int]:
+        return self._data.loss(self.module, batch)
+
+
+class _Outputs:
+    """Stands for model k in a task's loss, k being mapped: runs all models at once and gives the outputs of one."""
+
+    def __init__(self, module: nn.Module, width: int, k: Tensor) -> None:
+        self._module, self._width, self._k = module, width, k
+
+    def __call__(self, x: Tensor) -> Tensor:
+        outputs = self._module(x)  # (B, K*F); neither x nor the weights are mapped: a plain forward pass
+        return outputs.unflatten(1, (self._width, -1)).transpose(0, 1)[self._k]  # (B, F) of each k
+
+
+def _attention(device: torch.device) -> AbstractContextManager:
+    """torch 2.15 has no batching rule for its fused attention on a CPU, and would go model by model."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+
+
+@torch.no_grad()
+def _joined(models: list[nn.Module]) -> nn.Module:
+    """A copy of the first model whose parameters and buffers hold all of the models', which become views of it."""
+    names = [{n: (p.shape, p.dtype) for n, p in model.state_dict(keep_vars=True).items()} for model in models]
+    if any(other != names[0] for other in names):
+        raise ValueError("models that are stacked must be of one architecture: their weights differ in name or shape")
+    joined = copy.deepcopy(models[0])
+    stacked: dict[int, nn.Parameter] = {}  # a tied parameter stays one
+    for parts in zip(joined.modules(), *(model.modules() for model in models)):
+        whole, each = parts[0], parts[1:]
+        for name, parameter in each[0]._parameters.items():
+            if parameter is None:
+                continue
+            if id(parameter) not in stacked:
+                values = [module._parameters[name] for module in each]
+                stacked[id(parameter)] = nn.Parameter(_stacked(values), requires_grad=parameter.requires_grad)
+                for k, value in enumerate(values):
+                    value.data = stacked[id(parameter)].data[k]  # type: ignore[union-attr]
+            whole._parameters[name] = stacked[id(parameter)]
+        for name, buffer in each[0]._buffers.items():
+            if buffer is not None:
+                whole._buffers[name] = _stacked([module._buffers[name] for module in each])
+                for k, module in enumerate(each):
+                    module._buffers[name] = whole._buffers[name][k]  # type: ignore[index]
+    return joined
+
+
+def _stacked(tensors: Sequence[Any]) -> Tensor:
+    """Tensors of one shape with an axis K in front, each in the memory order of the first. K x (...) -> (K, ...)"""
+    first: Tensor = tensors[0]
+    if not first.is_contiguous() and not (first.ndim == 4 and first.is_contiguous(memory_format=torch.channels_last)):
+        return torch.stack(list(tensors))
+    out = torch.empty_strided(
+        (len(tensors), *first.shape), (first.numel(), *first.stride()), dtype=first.dtype, device=first.device
+    )
+    for k, tensor in enumerate(tensors):
+        out[k].copy_(tensor)
+    return out
+
+
+@torch.no_grad()
+def clip_each(parameters: Sequence[Tensor], bound: float) -> None:
+    """Bound the norm of each model's gradient, as `clip_grad_norm_` does for one. parameters: (K, ...) each."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)  # (K,)
+    factor = (bound / (norms + 1e-6)).clamp(max=1.0)  # 1e-6: torch.nn.utils.clip_grad_norm_
+    for g in gradients:
+        g.mul_(factor.view(-1, *[1] * (g.ndim - 1)))
