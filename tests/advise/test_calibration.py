@@ -58,8 +58,8 @@ def test_hits_and_regrets_are_those_of_the_grid():
     assert rows["hit"].tolist() == [True, False] and rows["regret"].tolist() == pytest.approx([0.0, 5.0])
     assert rows["gain"].tolist() == pytest.approx([0.0, 8.0])
     assert rows["final checkpoint"].tolist() == rows["gain"].tolist()
-    assert rows["kept"].tolist() == pytest.approx([98.1 / 98.2, 20 / 98.2])
-    assert rows["reach"].tolist() == pytest.approx([0.0, 0.6])  # epoch 4 lies 6.3 of 11.3 below the peak
+    assert rows["kept"].tolist() == pytest.approx([1.0, 18 / 98.2])
+    assert rows["reach"].tolist() == pytest.approx([0.0, 0.9])  # epoch 4 lies 14 of 16 below the peak
 
 
 def test_a_pilots_regret_is_measured_on_the_other_seeds():

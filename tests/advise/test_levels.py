@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from probed import EPOCHS, PROBES, asked, calibration, piloted, probed
+from probed import EPOCHS, LIGHT, asked, calibration, piloted, probed
 
 from twore.advise.deciding import decide
 from twore.advise.levels import LEVELS, all_checkpoints, rule_of, shortlist, trivial_picks
@@ -83,8 +83,8 @@ def test_the_scoreboards_answer_on_the_committed_atlas():
     assert compared == 12 * 6
 
 
-def test_averaged_over_neighbours():
-    """Means of up to three probes at 0.9: 25, 28, 31.3, 28.7, 23.3, 20: the peak stays at 12."""
-    verdicts = decide(asked(probed()), level="batches", calibration=calibration())
-    assert [v.epoch for v in verdicts] == [24.0, 12.0]
-    assert PROBES[0.9][2] == 34.0
+def test_single_checkpoints_are_compared():
+    """Averaged over neighbours 12 would win at 0.9, by 30 against 27.3."""
+    spiky = {0.5: LIGHT, 0.9: (20.0, 30.0, 33.0, 27.0, 20.0, 35.0)}
+    verdicts = decide(asked(probed(probes=spiky)), level="batches", calibration=calibration())
+    assert [v.epoch for v in verdicts] == [24.0, 24.0]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from probed import asked, probed
 
-from twore.advise.shape import PERFECT, Shape, roughness, shapes, unpruned
+from twore.advise.shape import PERFECT, Shape, noise_range, roughness, shapes, unpruned
 
 ROW = np.array([10.0, 20.0, 40.0, 30.0, 22.0])
 
@@ -38,6 +38,11 @@ def test_roughness_finds_the_errors_s_d_and_no_slope():
     assert np.isnan(roughness(np.array([1.0, 2.0])))
 
 
+def test_what_noise_alone_ranges_over():
+    """Tables of the relative range (d2 of control charts): 1.128, 2.059, 2.847 and 3.532."""
+    assert [round(noise_range(number), 3) for number in (1, 2, 4, 8, 16)] == [0.0, 1.128, 2.059, 2.847, 3.532]
+
+
 def test_the_unpruned_score_is_that_of_the_lightest_light_ratio():
     setting = probed()
     assert unpruned(setting) == 98.2  # ratio 0.5, epoch 24
@@ -57,7 +62,7 @@ def test_rows_of_the_dense_network_change_nothing_else():
 
 def test_the_signal_is_the_predictors_and_weights_have_no_score():
     found = shapes(asked(probed()), "batches")[0.9]
-    assert found.signal.tolist() == pytest.approx([25, 28, 94 / 3, 86 / 3, 70 / 3, 20])
+    assert found.signal.tolist() == [20, 30, 34, 30, 22, 18]
     weights = shapes(asked(probed()), "weights")[0.9]
     assert weights.at == 5 and np.isnan(weights.whole)  # powerlaw_alpha falls to the end
 

@@ -14,7 +14,7 @@ import numpy as np
 from twore.advise import wording
 from twore.advise.calibration import Band, Calibration, Level
 from twore.advise.levels import all_checkpoints, check_level, rule_of, trivial_picks
-from twore.advise.shape import Shape, shapes
+from twore.advise.shape import Shape, noise_range, shapes
 from twore.advise.wording import Doubt
 from twore.analysis.boundary import LABELS
 from twore.analysis.grid import RATIO_TOLERANCE, mean_grid
@@ -22,7 +22,6 @@ from twore.analysis.rules import axes
 from twore.analysis.settings import SettingTables
 
 WORTH = 0.1  # points: a rule of thumb has to lose this much less than the evidence to be preferred to it; our choice
-FLAT = 2.0  # times its noise: a signal that ranges over less tells no checkpoints apart; our choice
 RISING = 1.0  # percent: a signal that gains more between the last two checkpoints, beyond its noise, still moves; ours
 SHORTER = 2  # times fewer checkpoints than calibrated are answered too: measured, advise-calibration.md
 LONGER = {"weights": 2, "batches": 2, "pilot": 1}  # times more: a pilot's confidence does not stand that, likewise
@@ -184,7 +183,7 @@ def _unclear(shape: Shape, epoch: float, level: str) -> Doubt | None:
         return wording.still_moving(shape)
     if level == "pilot":
         return None
-    if shape.peak - shape.low <= FLAT * noise or shape.peak == shape.low:
+    if shape.peak - shape.low <= noise_range(len(shape.epochs)) * noise:  # no more than noise alone would range
         return wording.flat(shape)
     return wording.noisy(shape) if not final and shape.peak - shape.elsewhere < noise else None
 

@@ -1,7 +1,9 @@
 """The levels of evidence, and the scoreboard's predictor that answers at each: `advise` invents no rule of its own.
 
     weights   nothing but the checkpoints: the weights-only rule that loses least on the scoreboard, which has no skill
-    batches   a few batches: the recalibrated pruned score, averaged over neighbouring checkpoints
+    batches   a few batches: the recalibrated pruned score of single checkpoints. On the scoreboard, averaged over three
+              neighbouring ones is better for the mean of several dense runs; on one dense run, as a user has it, it is
+              worse: how good that one checkpoint is, is then what one wants to know
     pilot     K fine-tuned cells a ratio: the K - 1 checkpoints whose recalibrated score is largest, and the final one
 
 What each is worth: docs/predictors.md.
@@ -14,10 +16,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from twore.analysis.candidates import SCORE, smooth_probe
+from twore.analysis.candidates import SCORE
 from twore.analysis.pilots import shortlist_pilot, shortlisted
 from twore.analysis.predictors import does_not_apply
-from twore.analysis.rules import Predictor, axes, signal_rule, trivial_rules
+from twore.analysis.rules import Predictor, axes, probe_cost, signal_rule, trivial_rules
 from twore.analysis.settings import SettingTables
 
 LEVELS = ("weights", "batches", "pilot")
@@ -34,8 +36,8 @@ def rule_of(level: str, k: int | None = None) -> Predictor:
     if level == "weights":
         return signal_rule(WEIGHTS_METRIC, better=WEIGHTS_BETTER)
     if level == "batches":
-        return smooth_probe()
-    return shortlist_pilot(_shortlisting(), best=cells_of(k) - 1)
+        return _probe()
+    return shortlist_pilot(_probe(), best=cells_of(k) - 1)
 
 
 def shortlist(setting: SettingTables, k: int | None = None) -> dict[float, list[float]]:
@@ -45,7 +47,7 @@ def shortlist(setting: SettingTables, k: int | None = None) -> dict[float, list[
     setting: with probes (`recalibrated_score`) and the asked (ratio, epoch) grid in its results.
     ValueError where there is no recalibrated score to shortlist by.
     """
-    lists = shortlisted(_shortlisting(), best=cells_of(k) - 1)(setting)
+    lists = shortlisted(_probe(), best=cells_of(k) - 1)(setting)
     if lists is None:
         raise ValueError("a pilot is shortlisted by the recalibrated score, and some ratio has none: probe it first")
     return lists
@@ -93,6 +95,5 @@ def check_level(level: str) -> None:
         raise ValueError(f"the levels of evidence are {', '.join(LEVELS)}: got {level!r}")
 
 
-def _shortlisting() -> Predictor:
-    """The recalibrated score of single checkpoints: averaged over neighbours it would shortlist neighbours."""
-    return signal_rule(SCORE, better="high", table="probes", needs="a few batches")
+def _probe() -> Predictor:
+    return signal_rule(SCORE, better="high", table="probes", needs="a few batches", cost=probe_cost)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr
 
 from twore.advise.levels import all_checkpoints, rule_of
-from twore.analysis.candidates import SCORE, WINDOW
+from twore.analysis.candidates import SCORE
 from twore.analysis.evaluation import blind
-from twore.analysis.rules import metric_grid
 from twore.analysis.settings import SettingTables
 
 SECOND_DIFFERENCE = 6.0  # variance of x[i-1] - 2 x[i] + x[i+1] over that of x, for independent errors: 1 + 4 + 1
@@ -25,8 +25,8 @@ class Shape:
     """The signal of one ratio, in its own unit, higher is better.
 
     ratio; epochs (E,) ascending, where the signal is known, the final one among them; signal (E,)
-    noise: s.d. of one value from its neighbours, by second differences of the values before averaging (so curvature
-        counts as noise too); NaN with fewer than three checkpoints
+    noise: s.d. of one value about its neighbours, by second differences (so curvature counts as noise too); NaN with
+        fewer than three checkpoints
     whole: the signal of the final checkpoint unpruned (see `unpruned`); NaN for a signal from weights
     """
 
@@ -84,18 +84,16 @@ def shapes(setting: SettingTables, level: str) -> dict[float, Shape]:
     everywhere = blind(all_checkpoints(setting))
     signal = rule_of("weights" if level == "weights" else "batches").signal
     grid = None if signal is None else signal(everywhere)
-    raw = grid if level == "weights" else metric_grid(everywhere, SCORE, table="probes")
-    if grid is None or raw is None:
+    if grid is None:
         return {}
-    window = 1 if level == "weights" else WINDOW
     whole = float("nan") if level == "weights" else unpruned(setting)
     found = {}
     for i, ratio in enumerate(grid.index):
         values = grid.iloc[i].to_numpy(float)
         known = np.isfinite(values)
         if known[-1]:
-            noise = roughness(raw.iloc[i].to_numpy(float)[known]) / window**0.5
-            found[float(ratio)] = Shape(float(ratio), grid.columns.to_numpy(float)[known], values[known], noise, whole)
+            epochs, noise = grid.columns.to_numpy(float)[known], roughness(values[known])
+            found[float(ratio)] = Shape(float(ratio), epochs, values[known], noise, whole)
     return found
 
 
@@ -115,3 +113,13 @@ def roughness(values: np.ndarray) -> float:
     if len(values) < 3:
         return float("nan")
     return float(np.sqrt(np.mean(np.diff(values, 2) ** 2) / SECOND_DIFFERENCE))
+
+
+def noise_range(number: int) -> float:
+    """Expected range of so many independent normal errors, in standard deviations: 1.128 for 2, 2.847 for 8.
+
+    The mean of the largest minus the smallest is the integral of 1 - (1 - F)^n - F^n over the normal distribution F.
+    """
+    x = np.linspace(-8.0, 8.0, 1601)
+    below = ndtr(x)
+    return float(np.trapezoid(1 - (1 - below) ** number - below**number, x))

@@ -38,11 +38,11 @@ def why(story: Story) -> str:
     if story.level == "pilot":
         first = f"Fine-tuned, checkpoint {story.epoch:g} is the best of the shortlist"
     elif shape.at == len(shape.epochs) - 1:
-        first = f"Pruned, the final checkpoint keeps most: {shape.last:.0f} % right"
+        first = f"Pruned, the final checkpoint keeps most: {shape.last:.0f} % right before fine-tuning"
     else:
         first = (
-            f"Pruned, checkpoint {story.epoch:g} keeps most: {shape.peak:.0f} % right on average with its "
-            f"neighbours, the final one {shape.last:.0f} %"
+            f"Pruned, checkpoint {story.epoch:g} keeps most: {shape.peak:.0f} % right before fine-tuning, the final "
+            f"one {shape.last:.0f} %"
         )
     return (
         f"{first}. Where pruning leaves the network {band.name} like this, {percent(band.hits)} of such picks "
