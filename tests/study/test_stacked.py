@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -129,3 +130,16 @@ def test_auto_is_measured_once(toy_study: Study, tmp_path: Path, monkeypatch: py
 def test_the_smallest_width_near_the_best_is_chosen() -> None:
     assert choose({1: 1.0, 2: 0.95, 4: 0.93}) == 1  # not worth it
     assert choose({1: 1.0, 2: 0.6, 4: 0.5, 8: 0.49}) == 4
+
+
+def test_a_stack_that_fails_is_no_failure_of_a_group_without_a_cell_in_it(
+    toy_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = wide(replace(toy_study, task=PoisonTask(), dense_seeds=(0,), checkpoints=(4,), probe_batches=0), 2)
+    only = replace(study, ratios=(0.3,))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stage, "paired", Mock(side_effect=KeyboardInterrupt))
+        run_study(only, tmp_path, executor="serial", quiet=True)
+    results = run_study(study, tmp_path, executor="serial", quiet=True)  # pairs are left of 0.3, everything of 0.8
+    assert results.pairs["ratio"].unique() == [0.3]
+    assert len(results.failures) == 1 and "ratio=0.8" in results.failures["job"][0]

@@ -3,7 +3,7 @@
 Everything around the training is as for single cells (twore.study.stages), cell by cell, and each cell writes its own
 record. A stack is always `numerics.stack` models wide: places that no cell needs are filled with the first cell again,
 since rounding may depend on the width but not on what else is in a stack. What goes wrong with one cell is that cell's
-group's failure alone; only what goes wrong with the training of the whole stack is everyone's.
+group's failure alone; what goes wrong with the training of a stack is the failure of the groups with a cell in it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,11 @@ def _seed(context: Context, groups: Sequence[Group], seed: int, failures: Failur
     members = [group for group in groups if group.pairs_key in cells]
     if not members:
         return
-    epochs, state = _trained(context, members, seed, [cells[group.pairs_key] for group in members])
+    try:
+        epochs, state = _trained(context, members, seed, [cells[group.pairs_key] for group in members])
+    except Exception as error:  # noqa: BLE001  the border of a stack: groups without a cell in it go on
+        failures |= dict.fromkeys(cells, error)
+        return
     share = (time.monotonic() - started) / len(members)
     places = {group.pairs_key: k for k, group in enumerate(members)}
 
