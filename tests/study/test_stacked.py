@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,17 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
-from toy import ToyData, ToyTask
+from toy import CPU, ToyData, ToyTask
 
-from twore.study import Store, Study, run_study
+from twore.study import Store, Study, run_study, stack_width
 from twore.study import stacked as stage
 from twore.study.claims import Claims
 from twore.study.create import open_study
-from twore.study.schedule import Schedule
+from twore.study.faults import FolderError, record_failure
+from twore.study.outcomes import TooLong
+from twore.study.progress import Bar
+from twore.study.run import _settle
+from twore.study.schedule import Job, Schedule
 from twore.study.stack_width import choose
 from twore.study.status import read_status
 from twore.study.tables import PROVENANCE
@@ -143,3 +149,18 @@ def test_a_stack_that_fails_is_no_failure_of_a_group_without_a_cell_in_it(
     results = run_study(study, tmp_path, executor="serial", quiet=True)  # pairs are left of 0.3, everything of 0.8
     assert results.pairs["ratio"].unique() == [0.3]
     assert len(results.failures) == 1 and "ratio=0.8" in results.failures["job"][0]
+
+
+def test_auto_is_measured_on_the_heaviest_setting(toy_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ({"task.hidden": 8}, {"task.hidden": 64}, {"task.hidden": 4})
+    measured = []
+
+    def seconds(setting: Study, data: Any, _numerics: Any, width: int) -> float:
+        measured.append((setting.task.hidden, data.task.hidden))  # type: ignore[attr-defined]
+        return 1.0 + width
+
+    monkeypatch.setattr(stack_width, "_seconds", seconds)
+    monkeypatch.setattr(stack_width.os, "sysconf_names", {"SC_PAGE_SIZE": 0, "SC_PHYS_PAGES": 0})  # as on macOS
+    study = replace(toy_study, settings=settings)
+    assert stack_width.fastest_width(study, CPU, lambda task: task.load(None, torch.device("cpu"))) > 1
+    assert set(measured) == {(64, 64)}
