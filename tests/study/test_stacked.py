@@ -164,3 +164,18 @@ def test_auto_is_measured_on_the_heaviest_setting(toy_study: Study, monkeypatch:
     study = replace(toy_study, settings=settings)
     assert stack_width.fastest_width(study, CPU, lambda task: task.load(None, torch.device("cpu"))) > 1
     assert set(measured) == {(64, 64)}
+
+
+def test_groups_done_before_their_worker_was_ended_are_done(toy_study: Study, tmp_path: Path) -> None:
+    study = wide(replace(toy_study, dense_seeds=(0,), checkpoints=(4,), data_fingerprint="toy-48"), 2)
+    run_study(replace(study, ratios=(0.3,)), tmp_path, executor="serial", quiet=True)
+    store = Store(tmp_path)
+    done, left = study.trajectories[0].groups()
+    record_failure(store, done.pairs_key, "of an earlier run")
+    with Claims(store.claims) as claims:
+        schedule = Schedule(study, store, claims)
+        assert not store.keys("failures")  # it went right since
+        record_failure(store, done.pairs_key, "of an earlier run")
+        job = Job(done.trajectory, done, (left,))
+        _settle(job, TooLong("the time limit of 1 s"), schedule, Counter(), Bar(4, 2, store, quiet=True))
+        assert store.keys("failures") == {left.pairs_key} and schedule.done == 4

@@ -177,8 +177,11 @@ def _settle(job: Job, outcome: Any, schedule: Schedule, crashes: Counter[tuple[s
         if isinstance(outcome, Died):
             reason = f"its worker process {outcome.words}, {crashes[job.key, outcome.own]} times"
         for part in job.parts:
-            failures[part.key] = Failure(reason)
-            record_failure(schedule.store, part.key, reason)
+            if schedule.is_done(part):  # before its worker ended, as some groups of a stack are
+                schedule.store.drop("failures", part.key)
+            else:
+                failures[part.key] = Failure(reason)
+                record_failure(schedule.store, part.key, reason)
     else:
         failures = outcome
     for part in job.parts:
