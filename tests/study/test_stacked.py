@@ -179,3 +179,19 @@ def test_groups_done_before_their_worker_was_ended_are_done(toy_study: Study, tm
         job = Job(done.trajectory, done, (left,))
         _settle(job, TooLong("the time limit of 1 s"), schedule, Counter(), Bar(4, 2, store, quiet=True))
         assert store.keys("failures") == {left.pairs_key} and schedule.done == 4
+
+
+def test_states_go_when_something_was_written(
+    toy_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twore.training.loop.SAVE_EVERY", -1.0)
+    study = wide(replace(toy_study, dense_seeds=(0,), checkpoints=(4,), finetune_seeds=(0,), probe_batches=0), 2)
+    states = lambda: list((tmp_path / "store/running").glob("*.safetensors"))  # noqa: E731
+    with monkeypatch.context() as patch, pytest.raises(FolderError):
+        patch.setattr(stage, "finished_cell", Mock(side_effect=OSError(errno.ENOSPC, "full")))
+        run_study(study, tmp_path, executor="serial", quiet=True)
+    assert len(states()) == 1
+    _, second = replace(study, data_fingerprint="toy-48").trajectories[0].groups()
+    (tmp_path / f"store/running/{second.cell_key(0)}-before.safetensors").touch()  # a stack that began with it
+    run_study(study, tmp_path, executor="serial", quiet=True)
+    assert not states()

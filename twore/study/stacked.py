@@ -89,7 +89,7 @@ def _seed(context: Context, groups: Sequence[Group], seed: int, failures: Failur
     if not members:
         return
     try:
-        epochs, state = _trained(context, members, seed, [cells[group.pairs_key] for group in members])
+        epochs = _trained(context, members, seed, [cells[group.pairs_key] for group in members])
     except Exception as error:  # noqa: BLE001  the border of a stack: groups without a cell in it go on
         failures |= dict.fromkeys(cells, error)
         return
@@ -109,14 +109,15 @@ def _seed(context: Context, groups: Sequence[Group], seed: int, failures: Failur
         )  # fmt: skip
 
     _each(members, failures, finish)
-    for path in _states(state):
-        path.unlink(missing_ok=True)
+    if not all(group.pairs_key in failures for group in members):  # else, as on a full disk, the next attempt needs it
+        for path in _states(store, [group.cell_keys[seed] for group in members]):
+            path.unlink(missing_ok=True)
 
 
 def _trained(
     context: Context, groups: Sequence[Group], seed: int, cells: Sequence[tuple[nn.Module, Pruner]]
-) -> tuple[list[Epoch], Path]:
-    """Train the cells as one stack, in place; the records of its epochs, and where its state was kept."""
+) -> list[Epoch]:
+    """Train the cells as one stack, in place; the records of its epochs."""
     store, study = Store(context.out), groups[0].trajectory.study
     fillers = [started_cell(context, groups[0], seed) for _ in range(study.numerics.stack - len(groups))]
     models, pruners = zip(*cells, *fillers)
@@ -138,10 +139,9 @@ def _trained(
             stack.module, data, study.finetune, "finetune", seed, study.numerics, StackedPruner(stack, pruners),
             began=clock(store, groups[0]), width=stack.width,
         )  # fmt: skip
-        return train(run, after_epoch=after_epoch, state=store.run_state(key)), store.run_state(key)
+        return train(run, after_epoch=after_epoch, state=store.run_state(key))
 
 
-def _states(state: Path) -> list[Path]:
-    """This state, and those of earlier stacks that began with the same cell and had other members."""
-    first = state.name.partition("-")[0]
-    return list(state.parent.glob(f"{first}-*.safetensors"))
+def _states(store: Store, cells: Sequence[str]) -> list[Path]:
+    """The states of a stack of these cells, and of earlier stacks that began with one of them."""
+    return [path for cell in cells for path in store.run_state(cell).parent.glob(f"{cell}-*.safetensors")]
