@@ -115,7 +115,7 @@ def weights_evidence(
         run=run, ratios=measuring.ratios, checkpoints=table, probes=pd.DataFrame(probes), curves=_curves(run),
         metric=None if chosen is None else chosen[0],
         costs=[f"weights: {duration(time.monotonic() - started)}, no data, one matrix in memory at a time"],
-        notes=[*run.notes, *dict.fromkeys(note for one in opened for note in one.notes)],
+        notes=[*run.notes, *_initial_note(run), *dict.fromkeys(note for one in opened for note in one.notes)],
     )  # fmt: skip
 
 
@@ -125,6 +125,14 @@ def measuring_for(
     """What to measure, with as many permutations as their cost allows where none are asked for."""
     number = affordable_permutations(opened[0].shapes.values()) if permutations is None else permutations
     return Measuring(ratios, spectra, number)
+
+
+def _initial_note(run: Run) -> list[str]:
+    return [
+        f"{one.path.name} is taken for the network before training, which nobody prunes: if it is trained, count from 1"
+        for one in run.checkpoints
+        if is_initial(one, run)
+    ]
 
 
 def _price(opened: Sequence[Opened], contents: Sequence[str], measuring: Measuring, cache: Cache) -> str:
