@@ -86,6 +86,13 @@ def test_numbers_of_a_band(trials):
     assert (told.settings, told.clusters, told.dense_runs) == (5, 5, 5)
 
 
+def test_only_clear_signals_count_in_a_band(trials):
+    unclear = [replace(t, rows=t.rows.assign(clear=t.setting != "setting 0")) for t in trials]
+    told = calibrate(unclear).level("batches").band_of(0.2)
+    assert told.pairs == 4 and told.hits == pytest.approx(3 / 4)  # setting 0 was wrong
+    assert all(t.rows["clear"].all() for t in played(trials, "batches"))
+
+
 def test_two_clusters_are_too_few_for_a_band_or_a_kind():
     trials = [replace(trial, kind="batchnorm") for trial in collect(many(2))]
     assert calibrate(trials).level("batches").bands == () and calibrate(trials).kinds == ()

@@ -81,6 +81,7 @@ def test_a_better_rule_of_thumb_is_named():
     bands = calibration().levels["batches"].bands
     worse = (replace(bands[0], regret=(2.2, 1.0, 3.0)), *bands[1:])
     found = verdict(bands=worse)  # 0.2 points worse than the final checkpoint
+    assert found.confidence == 0.4 and found.expected_regret[0] == 2.2
     assert found.doubt == "a rule of thumb is better" and "'final checkpoint'" in found.reason
     as_good = (replace(bands[0], regret=(2.05, 1.0, 3.0)), *bands[1:])
     assert not verdict(bands=as_good).abstained
@@ -103,7 +104,7 @@ def test_still_moving():
 
 def test_flat():
     found = verdict((30.0, 31.0, 30.0, 31.0, 30.0, 31.0))
-    assert found.doubt == "flat"
+    assert found.doubt == "flat" and found.confidence == 0 and found.expected_regret is None  # known of clear ones only
     assert verdict((30.0,) * 6).doubt == "flat"  # without any noise too
 
 

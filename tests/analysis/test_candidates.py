@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from twore.analysis import default_predictors, score_settings
-from twore.analysis.candidates import candidates, ranked_probe, smooth_probe, tuned_probe
+from twore.analysis.candidates import candidates, ranked_probe, smooth_probe, spared_pilot, tuned_probe
 from twore.analysis.settings import SettingTables
 
 EPOCHS, RATIOS = (1, 2, 3, 4, 5), (0.5, 0.9, 0.95)
@@ -73,6 +73,15 @@ def test_they_stand_on_the_board_where_there_are_probes():
 
 def test_one_setting_has_no_tuned_rule():
     assert "probe tuned on the other settings" not in {rule.name for rule in candidates([setting("a", SPIKE)])}
+
+
+def test_a_pilot_is_spared_where_pruning_breaks_nothing():
+    """At 0.9 the final checkpoint keeps 3 of 9, at 0.95 6 of 9: only the first is fine-tuned, and peaks at 3."""
+    one = setting("a", ([9, 9, 9, 9, 9], [5, 6, 7, 4, 3], [9, 9, 9, 7, 6]), best=(1, 3, 1))
+    seen = SettingTables("a", one.results.query("finetune_seed == 0"), probes=one.probes)
+    assert spared_pilot().pick(seen) == {0.5: 5.0, 0.9: 3.0, 0.95: 5.0}
+    assert spared_pilot().cost_of(one) == pytest.approx((4 + 15 * 0.1) / 30)  # 4 cells and 15 probes of 30 cells
+    assert spared_pilot().pick(SettingTables("a", one.results)) is None
 
 
 def test_nothing_is_chosen_by_fine_tuned_scores():

@@ -116,7 +116,9 @@ def _level(trials: Sequence[Trial], level: str, k: int | None) -> Level:
 
 def _band(rows: pd.DataFrame, name: str, low: float | None, high: float | None) -> Band | None:
     """None with too few clusters."""
-    own = rows if low is None or high is None else rows[(rows["kept"] >= low) & (rows["kept"] < high)]
+    own = rows
+    if low is not None and high is not None:
+        own = rows[(rows["kept"] >= low) & (rows["kept"] < high) & rows["clear"]]
     if own["cluster"].nunique() < FEWEST:
         return None
     sums = own.assign(number=1.0).groupby("cluster")[["hit", "regret", "number"]].sum().astype(float)

@@ -25,7 +25,7 @@ class Band:
 
     name        for people: what pruning left of the network
     low, high   shares; None: no such limit
-    pairs, settings, clusters   how many stand behind the numbers below (all that were judged, answered or not)
+    pairs, settings, clusters   how many stand behind the numbers below: those whose signal is clear (of weights: all)
     hits        share of the picks within the tie set of the best, in [0, 1]
     confidence  what is stated: the 10 % quantile of that share over resampled clusters, so rather too low
     regret      of the picks: mean and 90 % bootstrap range over clusters

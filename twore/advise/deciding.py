@@ -38,7 +38,7 @@ class Verdict:
         claim); None when nothing can be named
     interval: positions between which the best checkpoint lies, with the share `Band.coverage` of the calibration
     confidence: that `epoch` lies in the tie set of the best checkpoint, in [0, 1], rather too low than too high: the
-        10 % quantile over the settings of the calibration; 0 where nothing is known, or the case lies outside it
+        10 % quantile over the settings of the calibration; 0 where nothing is known: outside it, or no clear signal
     reason, would_change: plain sentences
     regime: "stop early", "either" or "train on"; None where the level cannot tell
     trivial_rules: rule of thumb -> position
@@ -129,14 +129,16 @@ def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -
         outside = doubt is not None and doubt.short == wording.OUTSIDE
         if outside:
             band = None  # its numbers are of other cases: none is stated, not even beside "no answer"
+        interval = _interval(shape, band, epoch, seen.span)
         if doubt is None and shape is not None:
-            doubt = wording.no_pick() if epoch is None else _unclear(shape, epoch, seen.level)
+            doubt = wording.no_pick() if epoch is None else unclear(shape, epoch, seen.level)
+            band = band if doubt is None else None  # its numbers are of clear signals
         story = wording.Story(ratio, seen.level, seen.k, epoch, shape, about, band)
         verdicts.append(
             Verdict(
                 ratio=ratio,
                 epoch=epoch,
-                interval=_interval(shape, band, epoch, seen.span),
+                interval=interval,
                 confidence=0.0 if band is None or epoch is None else band.confidence,
                 abstained=doubt is not None,
                 reason=wording.why(story) if doubt is None else doubt.reason,
@@ -178,7 +180,7 @@ def _outside(
     return wording.trivial_is_better(band) if band.regret[0] > band.trivial_regret + wording.WORTH else None
 
 
-def _unclear(shape: Shape, epoch: float, level: str) -> Doubt | None:
+def unclear(shape: Shape, epoch: float, level: str) -> Doubt | None:
     """Why the signal itself is no ground for an answer; None when it is. What a pilot fine-tuned speaks for itself,
     unless its answer is the final checkpoint and the signal still rises."""
     noise, final = 0.0 if np.isnan(shape.noise) else shape.noise, epoch == shape.epochs[-1]

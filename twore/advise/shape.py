@@ -11,13 +11,11 @@ import numpy as np
 from scipy.special import ndtr
 
 from twore.advise.levels import all_checkpoints, rule_of
-from twore.analysis.candidates import SCORE
+from twore.analysis.candidates import unpruned
 from twore.analysis.evaluation import blind
 from twore.analysis.settings import SettingTables
 
 SECOND_DIFFERENCE = 6.0  # variance of x[i-1] - 2 x[i] + x[i+1] over that of x, for independent errors: 1 + 4 + 1
-LIGHT = 0.6  # ratio up to which pruning is taken to leave a network as it was: Regime I in every study here; our choice
-PERFECT = 100.0  # percent right
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,17 +93,6 @@ def shapes(setting: SettingTables, level: str) -> dict[float, Shape]:
             epochs, noise = grid.columns.to_numpy(float)[known], roughness(values[known])
             found[float(ratio)] = Shape(float(ratio), epochs, values[known], noise, whole)
     return found
-
-
-def unpruned(setting: SettingTables) -> float:
-    """Recalibrated score of the final checkpoint unpruned: that of its lightest probed ratio, where that is at most
-    LIGHT (0 is the dense network itself), else PERFECT; mean over dense seeds."""
-    probes = setting.probes
-    if probes is None or SCORE not in probes.columns:
-        return float("nan")
-    last = probes[(probes["epoch"] == probes["epoch"].max()) & probes[SCORE].notna()]
-    light = last[last["ratio"] <= LIGHT]
-    return float(light[light["ratio"] == light["ratio"].min()][SCORE].mean()) if len(light) else PERFECT
 
 
 def roughness(values: np.ndarray) -> float:

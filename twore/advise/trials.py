@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from twore.advise.deciding import Seen, see
+from twore.advise.deciding import Seen, see, unclear
 from twore.advise.levels import LEVELS, rule_of
 from twore.advise.shape import Shape
 from twore.analysis.boundary import regime_labels
@@ -41,7 +41,8 @@ class Trial:
     the grid; seen: what the verdict may rest on.
     rows, a row a ratio: ratio; best (epoch); pick; hit (bool); regret; gain (best minus final, points); label (the
         measured regime); checkpoints (number); kept (`Shape.kept`); reach (share of the signal's range that an
-        interval needs to hold the best epoch); and the regret of each rule of thumb under its name
+        interval needs to hold the best epoch); clear (whether the signal itself is ground for an answer,
+        `deciding.unclear`); and the regret of each rule of thumb under its name
     """
 
     level: str
@@ -134,6 +135,7 @@ def _rows(seen: Seen, yard: Yardstick, labels: list[str]) -> pd.DataFrame:
         own |= {"regret": regret[_index(yard, pick)], "gain": regret[-1], "label": labels[i]}
         own |= {"checkpoints": 0 if shape is None else len(shape.epochs), "reach": _reach(shape, best, pick)}
         own |= {"kept": np.nan if shape is None else shape.kept}
+        own |= {"clear": shape is not None and unclear(shape, pick, seen.level) is None}
         rows.append(own | {rule: regret[_index(yard, epoch)] for rule, epoch in seen.trivial[ratio].items()})
     return pd.DataFrame(rows)
 

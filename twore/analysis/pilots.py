@@ -95,7 +95,7 @@ def golden_section(cells: int = 4) -> Predictor:
 
     def cost(setting: SettingTables) -> float:
         ratios, epochs = axes(setting)
-        return _cells_of(setting, {float(ratio): epochs[:cells].tolist() for ratio in ratios})
+        return cells_share(setting, {float(ratio): epochs[:cells].tolist() for ratio in ratios})
 
     return Predictor(f"golden section, {cells} cells", "pilot", pick, cost)
 
@@ -134,6 +134,13 @@ def default_pilots() -> list[Predictor]:
     return [fixed_pilot(), golden_section(4), golden_section(5), full_grid_pilot()]
 
 
+def cells_share(setting: SettingTables, lists: dict[float, list[float]]) -> float:
+    """Share of the setting's cells: these of each ratio with one fine-tune seed, of all with all."""
+    ratios, epochs = axes(setting)
+    seeds = setting.results["finetune_seed"].nunique()
+    return sum(len(chosen) for chosen in lists.values()) / (len(ratios) * len(epochs) * seeds)
+
+
 def _pilot(
     name: str,
     candidates: Candidates,
@@ -157,13 +164,6 @@ def _pilot(
 
     def cost(setting: SettingTables) -> float:
         lists = candidates(setting)
-        return np.nan if lists is None else _cells_of(setting, lists) + extra(setting)
+        return np.nan if lists is None else cells_share(setting, lists) + extra(setting)
 
     return Predictor(name, "pilot", pick, cost)
-
-
-def _cells_of(setting: SettingTables, lists: dict[float, list[float]]) -> float:
-    """Share of the setting's cells: these of each ratio with one fine-tune seed, of all with all."""
-    ratios, epochs = axes(setting)
-    seeds = setting.results["finetune_seed"].nunique()
-    return sum(len(chosen) for chosen in lists.values()) / (len(ratios) * len(epochs) * seeds)
