@@ -47,13 +47,16 @@ class FoldedConv2d(nn.Module):
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias  # (K, C', C, kh, kw), (K, C')
         self.channels = layer.in_channels
-        self.options: tuple[Any, ...] = (layer.stride, layer.padding, layer.dilation)
+        self.stride: Any = layer.stride
+        self.padding: Any = layer.padding
+        self.dilation: Any = layer.dilation
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K*C, H, W) or (B, C, H, W) -> (B, K*C', H', W')"""
         groups = x.shape[1] // self.channels
         bias = None if self.bias is None else self.bias.flatten()
-        return F.conv2d(x, self.weight.flatten(0, 1), bias, *self.options, groups)  # a view: memory is K after K
+        weight = self.weight.flatten(0, 1)  # a view: memory is K after K
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
 
 
 class FoldedBatchNorm(nn.Module):
