@@ -9,6 +9,8 @@ K models, B batch, C channels, F features.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,29 +46,36 @@ class FoldedConv2d(nn.Module):
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias  # (K, C', C, kh, kw), (K, C')
-        self.channels, self.options = layer.in_channels, (layer.stride, layer.padding, layer.dilation)
+        self.channels = layer.in_channels
+        self.stride: Any = layer.stride
+        self.padding: Any = layer.padding
+        self.dilation: Any = layer.dilation
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K*C, H, W) or (B, C, H, W) -> (B, K*C', H', W')"""
         groups = x.shape[1] // self.channels
         bias = None if self.bias is None else self.bias.flatten()
-        return F.conv2d(x, self.weight.flatten(0, 1), bias, *self.options, groups)  # a view: memory is K after K
+        weight = self.weight.flatten(0, 1)  # a view: memory is K after K
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
 
 
 class FoldedBatchNorm(nn.Module):
     """One BatchNorm over the channels of all models."""
 
+    running_mean: Tensor  # (K, C)
+    running_var: Tensor  # (K, C)
+    num_batches_tracked: Tensor  # (K,)
+
     def __init__(self, layer: _BatchNorm) -> None:
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias  # (K, C) each
-        self.momentum, self.eps = layer.momentum, layer.eps
-        for name in ("running_mean", "running_var", "num_batches_tracked"):  # (K, C), (K, C), (K,)
+        self.momentum, self.eps = layer.momentum or 0.0, layer.eps  # None is not folded: see _kind
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(layer, name))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K*C, ...) -> the same"""
-        mean: Tensor = self.running_mean
-        variance: Tensor = self.running_var
+        mean, variance = self.running_mean, self.running_var
         if self.training:
             self.num_batches_tracked.add_(1)
         return F.batch_norm(

@@ -77,12 +77,25 @@ class Holder(Protocol):
         """Take it back, before `install`."""
 
 
+class Trained(Protocol):
+    """What a run trains on: the part of TaskData that the loop uses, or StackedData."""
+
+    def updates(self, batch_size: int) -> int:
+        """Batches of an epoch."""
+
+    def epoch(self, batch_size: int, seed: int) -> Iterator[Any]:
+        """The training set once."""
+
+    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, int]:
+        """The training loss summed over the batch's examples, () or (K,), and their number."""
+
+
 @dataclass(frozen=True)
 class Run:
     """What is trained, on what, how, and from which random stream."""
 
     model: nn.Module
-    data: TaskData
+    data: Trained
     spec: Training
     role: str  # names the random stream: "dense" or "finetune"
     seed: int  # numbers it

@@ -59,7 +59,8 @@ class StackedData:
     def __init__(self, data: TaskData, stack: Stack) -> None:
         self._data, self._stack = data, stack
         self._loss = _Loss(stack.module, data)
-        self._values = dict(self._loss.named_parameters()), dict(self._loss.named_buffers())
+        self._parameters: dict[str, Tensor] = dict(self._loss.named_parameters())
+        self._buffers: dict[str, Tensor] = dict(self._loss.named_buffers())
         self.fingerprint, self.splits = data.fingerprint, data.splits
 
     def updates(self, batch_size: int) -> int:
@@ -70,9 +71,9 @@ class StackedData:
         """The training set once."""
         return self._data.epoch(batch_size, seed)
 
-    def loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         """Each model's training loss, summed over the batch, (K,), and the number of its examples."""
-        return self._folded_loss(module, batch) if self._stack.folded else self._mapped_loss(module, batch)
+        return self._folded_loss(model, batch) if self._stack.folded else self._mapped_loss(model, batch)
 
     def _folded_loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         """The models run once, side by side; the task's loss is mapped over their outputs."""
@@ -97,7 +98,7 @@ class StackedData:
             return loss
 
         with _attention(next(module.parameters()).device):
-            losses = vmap(one, randomness="same")(*self._values)
+            losses = vmap(one, randomness="same")(self._parameters, self._buffers)
         return losses, count
 
 
