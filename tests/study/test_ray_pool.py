@@ -87,7 +87,9 @@ class Answer:
 
 @pytest.fixture
 def ray(monkeypatch):
+    """Answers at every address."""
     fake = FakeRay()
+    monkeypatch.setattr(ray_pool.socket, "create_connection", lambda *_: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(ray_pool, "import_ray", lambda: fake)
     return fake
 
@@ -173,6 +175,13 @@ def test_as_many_workers_as_there_is_room_for(ray, tmp_path):
     pool.submit("a", len, "x")
     assert len(ray.actors) == 6  # three by its CPUs on each living machine, four by its GPU
     assert ray.actors[0].options["num_gpus"] == 0.25
+
+
+def test_a_cluster_that_does_not_answer_is_said_at_once(ray, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    with pytest.raises(ConnectionError, match="no Ray cluster at 127.0.0.1:1 .*ray start --head") as caught:
+        ray_pool.connect(ray, "127.0.0.1:1", Seat(1, 0.0), 1)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_seat(tmp_path):

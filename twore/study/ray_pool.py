@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import time
 from collections import deque
@@ -26,6 +27,7 @@ from twore.study.ray_worker import Place, RayWorker, software
 from twore.study.signals import HANDLED
 
 LOOK_EVERY = 5.0  # seconds between looks at how much room the cluster has
+ANSWER_SECONDS = 20.0  # for a cluster's head to answer; our choice
 STARTS = 3  # attempts to start Ray here: it gives itself 30 s, which a busy machine may exceed
 STILLBORN = 5  # workers in a row that die before they begin: then something is wrong with the cluster
 OBJECT_STORE = 100_000_000  # bytes, a little over the least that Ray takes: jobs and answers are small
@@ -222,6 +224,14 @@ def import_ray() -> Any:
 
 def connect(ray: Any, address: str, seat: Seat, workers: int | None) -> None:
     """Join the cluster at `address`, or start one on this machine for "local". ConnectionError in one sentence."""
+    if re.fullmatch(r"[^/]+:\d+", address):  # host:port: Ray itself would try for minutes, and say so on stderr
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+        except OSError as error:
+            raise ConnectionError(
+                f"no Ray cluster at {address} ({error}): start one with `ray start --head`"
+            ) from error
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         cpus = {} if workers is None else {"num_cpus": workers * seat.cpus}
