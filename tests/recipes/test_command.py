@@ -17,7 +17,7 @@ from twore.study import ConfigError, load_study
 
 SMALL = [
     "--dense.epochs=2", "--dense.drops=[1]", "--checkpoints=[1,2]", "--extra_checkpoints=[]", "--ratios=[0.5,0.9]",
-    "--finetune.epochs=1", "--finetune.drops=[]", "--dense_seeds=[0]", "--task.width=4", "--permutations=2",
+    "--finetune.epochs=1", "--finetune.drops=[]", "--dense_seeds=[0]", "--task.width=8", "--permutations=2",
     "--executor=serial",
 ]  # fmt: skip
 

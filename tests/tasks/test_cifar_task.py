@@ -7,7 +7,7 @@ import torch
 from twore.tasks import CifarTask, Task, TaskData
 from twore.tasks.cifar import _with_shifts
 
-TASK = CifarTask(dataset="digits", depth=8, width=4, holdout=0.1, crop_padding=1, flip=False)
+TASK = CifarTask(dataset="digits", depth=8, width=8, holdout=0.1, crop_padding=1, flip=False)
 CPU = torch.device("cpu")
 
 
@@ -19,7 +19,7 @@ def data():
 def test_it_is_a_task(data):
     assert isinstance(TASK, Task)
     assert isinstance(data, TaskData)
-    assert CifarTask(dataset="digits", depth=8, width=4, holdout=0.1, crop_padding=1, flip=False) == TASK
+    assert CifarTask(dataset="digits", depth=8, width=8, holdout=0.1, crop_padding=1, flip=False) == TASK
     assert hash(TASK) != hash(CifarTask())
 
 
@@ -93,7 +93,7 @@ def test_shifts_move_one_pixel_and_keep_labels():
         ({"holdout": 1.0}, "holdout"),
         ({"crop_padding": -1}, "crop_padding"),
         ({"variant": "wide"}, "variant"),
-        ({"width": 0}, "width"),
+        ({"width": 4}, "width"),
         ({"subset_seed": -1}, "subset_seed"),
     ],
 )

@@ -78,7 +78,7 @@ def test_same_seed_same_weights_other_seed_others():
     assert not same(weights(a), weights(c))
 
 
-DIGITS = CifarTask(dataset="digits", depth=8, width=4, data_percent=20.0, crop_padding=1)  # convolutions, channels last
+DIGITS = CifarTask(dataset="digits", depth=8, width=8, data_percent=20.0, crop_padding=1)  # convolutions, channels last
 
 
 @pytest.mark.parametrize("schedule", [None, "one_shot", "iterative", "gradual"])
