@@ -30,7 +30,7 @@ SIDE = {"digits": 8, "cifar10": 32, "cifar100": 32}  # pixels
 IMAGES = {"digits": (1_297, 500), "cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000)}  # train, test; for plans
 
 # Channels. The gradient of narrower 1x1 convolutions with stride, channels last, writes outside its memory on
-# processors with AVX2 and no more: "double free or corruption", seen with torch 2.15 (oneDNN) for 4 and 6; 7 to 12 are fine.
+# processors with AVX2 and no more: "double free or corruption", seen with torch 2.15 for 4 and 6; 7 to 12 are fine.
 NARROWEST = 8
 
 
