@@ -105,6 +105,12 @@ def test_the_same_step_twice(tmp_path, capsys):
     assert "are both of step 1" in said(capsys, a, b)
 
 
+def test_two_runs_in_one_folder(tmp_path, capsys):
+    run = torch_run(tmp_path / "run", net(), ["a-1.pt", "a-2.pt", "a-3.pt", "b-1.pt", "b-2.pt"])
+    words = said(capsys, run)
+    assert "a-1.pt" in words and "b-1.pt" in words and "name the checkpoints of one run" in words
+
+
 def test_options_that_do_not_fit(tmp_path, capsys):
     run = torch_run(tmp_path / "run", net(), ["net-1.pt", "net-2.pt"])
     assert "ratio is the fraction removed, in [0, 1): got 1.5" in said(capsys, run, "--ratios", 1.5)
@@ -113,6 +119,12 @@ def test_options_that_do_not_fit(tmp_path, capsys):
     assert "--batches needs a task" in said(capsys, run, "--batches", 2)
     assert "there is no task 'cifra': did you mean cifar?" in said(capsys, run, "--task", "cifra")
     assert "say how: --finetune.epochs" in said(capsys, run, "--task", "toy:ToyTask", "--pilot", 2)
+    few = ["--task", "toy:ToyTask", "--pilot", 1, "--finetune.epochs", 1]
+    assert "compares two fine-tuned checkpoints a ratio, or more: got 1" in said(capsys, run, *few)
+    few[3] = 0
+    assert "got 0" in said(capsys, run, *few)
+    main(["advise", str(run), "--figure", str(tmp_path / "a.gif")])
+    assert "weights:" not in (told := capsys.readouterr().err) and "png, svg, pdf" in told  # before any work
     before = contents(run)
     for flag in ("--html", "--figure", "--cache"):
         assert "where nothing is written: name another place" in said(capsys, run, flag, run / "a.png")

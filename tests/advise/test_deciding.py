@@ -28,6 +28,7 @@ def test_an_answer():
     assert found.confidence == 0.4 and found.settings == 4 and found.expected_regret == (0.5, 0.1, 1.0)
     assert found.regime == "stop early"  # keeps 18 of 98.2
     assert found.interval == (8.0, 16.0)  # within half of 34 - 18 of the peak
+    assert "checkpoint 12" not in found.reason  # a position, while the checkpoint may be called checkpoint-900
     assert "34 % right" in found.reason and "18 %" in found.reason and "50 % of such picks" in found.reason
     assert "pilot" in found.would_change and "10 %" in found.would_change
 
@@ -59,6 +60,9 @@ def test_nothing_is_claimed_beyond_the_calibration(why, changes):
     found = verdict(**changes)
     assert found.abstained and found.doubt == why and found.reason.endswith(".")
     assert found.trivial_rules and found.epoch == 12.0
+    if why == "outside":  # the band's numbers are of other cases
+        assert (found.confidence, found.expected_regret, found.settings, found.regime) == (0.0, None, 0, None)
+        assert found.interval == (4.0, 24.0)
 
 
 def test_half_as_many_checkpoints_are_answered_and_twice_as_many_only_by_batches():
@@ -81,6 +85,15 @@ def test_a_better_rule_of_thumb_is_named():
     assert found.doubt == "a rule of thumb is better" and "'final checkpoint'" in found.reason
     as_good = (replace(bands[0], regret=(2.05, 1.0, 3.0)), *bands[1:])
     assert not verdict(bands=as_good).abstained
+
+
+def test_a_next_level_that_gains_nothing_is_not_recommended():
+    told = calibration()
+    assert "hardly worth" in verdict(told=told).would_change  # the pilot of the same numbers
+    better = replace(told.levels["batches"], bands=(replace(told.levels["batches"].bands[0], regret=(0.3, 0.1, 1.0)),))
+    told = replace(told, levels=told.levels | {"pilot of 3": better})
+    assert "loses 0.3 points in the mean where this loses 0.5" in (said := verdict(told=told).would_change)
+    assert "hardly" not in said
 
 
 def test_still_moving():
@@ -109,6 +122,8 @@ def test_noisier_than_its_peak():
 def test_a_score_that_is_no_percentage_is_outside():
     found = verdict(tuple(-x for x in HEAVY), light=tuple(-x for x in LIGHT))
     assert found.doubt == "outside" and "percent" in found.reason
+    share = verdict(tuple(x / 100 for x in HEAVY), light=tuple(x / 100 for x in LIGHT))
+    assert share.doubt == "outside" and "let the score be a percentage" in share.reason
     assert verdict((20.0, 140.0, 190.0, 130.0, 22.0, 18.0)).doubt == "outside"  # more than unpruned
 
 

@@ -123,6 +123,7 @@ def test_the_initialisation_is_measured_and_never_advised(tmp_path: Path) -> Non
     assert advice.checkpoints["epoch"].tolist() == [0, 1, 2]
     assert set(advice.probes["epoch"]) == {1, 2}
     assert all(verdict.epoch != 0 for verdict in advice.verdicts)
+    assert any("epoch0.pt is taken for the network before training" in note for note in advice.notes)
 
 
 @pytest.mark.slow

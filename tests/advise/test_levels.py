@@ -9,9 +9,10 @@ import pytest
 from probed import EPOCHS, LIGHT, asked, calibration, piloted, probed
 
 from twore.advise.deciding import decide
-from twore.advise.levels import LEVELS, all_checkpoints, rule_of, shortlist, trivial_picks
+from twore.advise.levels import DEFAULT_K, LEVELS, all_checkpoints, rule_of, shortlist, trivial_picks
 from twore.analysis import default_predictors, settings_of, split_dense_seeds
 from twore.analysis.evaluation import blind, trials
+from twore.commands.advise import PILOT
 
 ATLAS = Path(__file__).resolve().parents[2] / "recipes" / "cifar_scaling" / "atlas"
 
@@ -29,6 +30,7 @@ def test_an_unknown_level_and_a_pilot_of_one_are_refused():
         rule_of("guess")
     with pytest.raises(ValueError, match="two fine-tuned checkpoints"):
         rule_of("pilot", 1)
+    assert PILOT == DEFAULT_K  # what `--pilot` without a number says
 
 
 def test_the_shortlist_is_the_best_by_the_single_checkpoints_and_the_final_one():

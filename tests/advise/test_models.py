@@ -65,6 +65,22 @@ def test_functions_score_a_hugging_face_run(tmp_path: Path) -> None:
     assert len(advice.probes) == 6 and set(seen) == {0}
 
 
+def test_what_pruning_leaves_is_held_against_the_unpruned_checkpoint(tmp_path: Path) -> None:
+    """The lightest asked ratio may have destroyed the network: its score is no measure of the whole."""
+
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(16, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 10))
+
+    def score(model: nn.Module, batches: list) -> float:
+        return 10.0 if bool((model[0].weight == 0).any()) else 90.0
+
+    run = torch_run(tmp_path / "run", make(), [f"net-{i}.pt" for i in range(1, 9)])
+    probe = Functions(make, lambda: [torch.randn(4, 16)], score)
+    advice = advise(run, ratios=(0.5, 0.9), cache=tmp_path / "cache", probe=probe)
+    assert [verdict.regime for verdict in advice.verdicts] == ["stop early"] * 2  # 11 % are kept
+    assert set(advice.probes["ratio"]) == {0.5, 0.9} and len(advice.probes) == 16  # as asked
+
+
 def test_no_batch_is_said(tmp_path: Path) -> None:
     run = torch_run(tmp_path / "run", net(), ["a1.pt", "a2.pt"])
     with pytest.raises(ValueError, match="gave no batch"):

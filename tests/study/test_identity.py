@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
 
 from twore.recipes.cifar_scaling import paper, quick
@@ -30,6 +31,9 @@ def test_keys_of_many_values_are_those_of_each():
     keys = KeysOf("cell", shared, ("ratio", "epoch", "alpha"))
     for ratio, epoch, alpha in ((0.1, 3, 0), (1e-7, 160, -1), (0.0, 0, 12)):
         assert keys(ratio, epoch, alpha) == key_of("cell", {**shared, "epoch": epoch, "alpha": alpha, "ratio": ratio})
+    assert keys(0.1, True, 0) == key_of("cell", {**shared, "epoch": True, "alpha": 0, "ratio": 0.1})
+    with pytest.raises(TypeError, match="int64 cannot be part"):
+        keys(0.1, np.int64(3), 0)
 
 
 def test_equal_values_one_key_whatever_their_spelling():

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
-from toy import ToyData, ToyTask
+from toy import CPU, ToyData, ToyTask
 
-from twore.study import Store, Study, run_study
+from twore.study import Store, Study, run_study, stack_width
 from twore.study import stacked as stage
 from twore.study.claims import Claims
 from twore.study.create import open_study
-from twore.study.schedule import Schedule
+from twore.study.faults import FolderError, record_failure
+from twore.study.outcomes import TooLong
+from twore.study.progress import Bar
+from twore.study.run import _settle
+from twore.study.schedule import Job, Schedule
 from twore.study.stack_width import choose
 from twore.study.status import read_status
 from twore.study.tables import PROVENANCE
@@ -129,3 +136,62 @@ def test_auto_is_measured_once(toy_study: Study, tmp_path: Path, monkeypatch: py
 def test_the_smallest_width_near_the_best_is_chosen() -> None:
     assert choose({1: 1.0, 2: 0.95, 4: 0.93}) == 1  # not worth it
     assert choose({1: 1.0, 2: 0.6, 4: 0.5, 8: 0.49}) == 4
+
+
+def test_a_stack_that_fails_is_no_failure_of_a_group_without_a_cell_in_it(
+    toy_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = wide(replace(toy_study, task=PoisonTask(), dense_seeds=(0,), checkpoints=(4,), probe_batches=0), 2)
+    only = replace(study, ratios=(0.3,))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stage, "paired", Mock(side_effect=KeyboardInterrupt))
+        run_study(only, tmp_path, executor="serial", quiet=True)
+    results = run_study(study, tmp_path, executor="serial", quiet=True)  # pairs are left of 0.3, everything of 0.8
+    assert results.pairs["ratio"].unique() == [0.3]
+    assert len(results.failures) == 1 and "ratio=0.8" in results.failures["job"][0]
+
+
+def test_auto_is_measured_on_the_heaviest_setting(toy_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ({"task.hidden": 8}, {"task.hidden": 64}, {"task.hidden": 4})
+    measured = []
+
+    def seconds(setting: Study, data: Any, _numerics: Any, width: int) -> float:
+        measured.append((setting.task.hidden, data.task.hidden))  # type: ignore[attr-defined]
+        return 1.0 + width
+
+    monkeypatch.setattr(stack_width, "_seconds", seconds)
+    monkeypatch.setattr(stack_width.os, "sysconf_names", {"SC_PAGE_SIZE": 0, "SC_PHYS_PAGES": 0})  # as on macOS
+    study = replace(toy_study, settings=settings)
+    assert stack_width.fastest_width(study, CPU, lambda task: task.load(None, torch.device("cpu"))) > 1
+    assert set(measured) == {(64, 64)}
+
+
+def test_groups_done_before_their_worker_was_ended_are_done(toy_study: Study, tmp_path: Path) -> None:
+    study = wide(replace(toy_study, dense_seeds=(0,), checkpoints=(4,), data_fingerprint="toy-48"), 2)
+    run_study(replace(study, ratios=(0.3,)), tmp_path, executor="serial", quiet=True)
+    store = Store(tmp_path)
+    done, left = study.trajectories[0].groups()
+    record_failure(store, done.pairs_key, "of an earlier run")
+    with Claims(store.claims) as claims:
+        schedule = Schedule(study, store, claims)
+        assert not store.keys("failures")  # it went right since
+        record_failure(store, done.pairs_key, "of an earlier run")
+        job = Job(done.trajectory, done, (left,))
+        _settle(job, TooLong("the time limit of 1 s"), schedule, Counter(), Bar(4, 2, store, quiet=True))
+        assert store.keys("failures") == {left.pairs_key} and schedule.done == 4
+
+
+def test_states_go_when_something_was_written(
+    toy_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twore.training.loop.SAVE_EVERY", -1.0)
+    study = wide(replace(toy_study, dense_seeds=(0,), checkpoints=(4,), finetune_seeds=(0,), probe_batches=0), 2)
+    states = lambda: list((tmp_path / "store/running").glob("*.safetensors"))  # noqa: E731
+    with monkeypatch.context() as patch, pytest.raises(FolderError):
+        patch.setattr(stage, "finished_cell", Mock(side_effect=OSError(errno.ENOSPC, "full")))
+        run_study(study, tmp_path, executor="serial", quiet=True)
+    assert len(states()) == 1
+    _, second = replace(study, data_fingerprint="toy-48").trajectories[0].groups()
+    (tmp_path / f"store/running/{second.cell_key(0)}-before.safetensors").touch()  # a stack that began with it
+    run_study(study, tmp_path, executor="serial", quiet=True)
+    assert not states()

@@ -20,6 +20,7 @@ from twore.pruning.spec import Pruning
 from twore.seeds import seed_everything
 from twore.training import DivergedError, Pruner, Run, Stack, StackedData, StackedPruner, StackEpoch, Training, train
 from twore.training.folding import can_fold
+from twore.training.stacking import clip_each
 
 RATIOS = (0.3, 0.6, 0.9)
 SPEC = Training(epochs=2, batch_size=8, lr=0.05, schedule="constant", drops=())
@@ -224,3 +225,11 @@ def test_different_models_cannot_be_stacked() -> None:
         Stack([ToyTask(hidden=4).build(), ToyTask(hidden=8).build()])
     with pytest.raises(ValueError, match="at least one"):
         Stack([])
+
+
+def test_each_models_gradient_is_clipped_with_its_scalars() -> None:
+    matrix, scalar = torch.zeros(2, 1, 2), torch.zeros(2)  # of two models
+    matrix.grad, scalar.grad = torch.tensor([[[2.0, 3.0]], [[0.0, 0.0]]]), torch.tensor([6.0, 0.5])
+    clip_each([matrix, scalar], 3.5)  # norms 7 and 0.5
+    torch.testing.assert_close(matrix.grad, torch.tensor([[[1.0, 1.5]], [[0.0, 0.0]]]))
+    torch.testing.assert_close(scalar.grad, torch.tensor([3.0, 0.5]))

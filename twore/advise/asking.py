@@ -17,7 +17,6 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from twore.advise.batches import BATCHES, TaskProbe
-from twore.advise.levels import DEFAULT_K
 from twore.advise.pilot import Pilot
 from twore.checkpoints import LayerChoice
 from twore.data import data_folder
@@ -72,7 +71,7 @@ def _pilot(options: argparse.Namespace, finetune: dict[str, Any]) -> Pilot:
         raise ConfigError(f"--workers is at least 1: got {options.workers}")
     constant = {"schedule": "constant", "drops": ()} if "schedule" not in finetune else {}
     training = Training(**constant | finetune)
-    return Pilot(training, options.pilot or DEFAULT_K, options.out, options.workers, options.executor)
+    return Pilot(training, options.pilot, options.out, options.workers, options.executor)
 
 
 def _layers(options: argparse.Namespace, file: dict[str, Any]) -> LayerChoice:

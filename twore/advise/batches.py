@@ -123,23 +123,27 @@ def with_tied_dense(model: nn.Module, pruning: Pruning) -> Pruning:
 def batches_evidence(
     evidence: Evidence, opened: Sequence[Opened], probe: Probe, pruning: Pruning, cache: Cache, *, say: Say
 ) -> str:
-    """Add pruned_score and recalibrated_score to the evidence's probes; returns how networks were repaired."""
+    """Add pruned_score and recalibrated_score to the evidence's probes, and what the final checkpoint scores unpruned,
+    against which the verdict holds what pruning leaves; returns how networks were repaired."""
     started = time.monotonic()
     model = probe.build()
     kind, own = repair_of(model), with_tied_dense(model, pruning)
     identity = probe.identity()
     every = [one for one in opened if not is_initial(one.found, evidence.run)]
+    wanted = {one.found.position: evidence.ratios for one in every}
+    wanted[every[-1].found.position] = tuple(sorted({0.0, *evidence.ratios}))
     keys = {} if identity is None else {
         (one.found.position, ratio): {
             "contents": cache.contents(one.checkpoint), "ratio": float(ratio), "pruning": canonical(own), **identity
         }
-        for one in every for ratio in evidence.ratios
+        for one in every for ratio in wanted[one.found.position]
     }  # fmt: skip
     rows = {place: cache.find("pruned scores", key) for place, key in keys.items()}
-    missing = len(every) * len(evidence.ratios) - sum(row is not None for row in rows.values())
+    missing = sum(map(len, wanted.values())) - sum(row is not None for row in rows.values())
     scoring, batches = probe.scoring() if missing else (None, [])
+    priced = False
     for one in every:
-        ratios = [ratio for ratio in evidence.ratios if rows.get((one.found.position, ratio)) is None]
+        ratios = [ratio for ratio in wanted[one.found.position] if rows.get((one.found.position, ratio)) is None]
         if not ratios or scoring is None:
             continue
         dense = fill_model(model if one is every[0] else probe.build(), one.found)
@@ -148,11 +152,11 @@ def batches_evidence(
             rows[place] = found = pruned_scores(dense, ratio, own, scoring, batches)
             if place in keys:
                 cache.put("pruned scores", keys[place], found)
-            if one is every[0] and ratio == ratios[0]:
+            if not priced:
+                priced = True
                 each = duration((time.monotonic() - began) * missing)
-                say(
-                    f"batches: {missing} pruned networks, {len(batches)} batches each, about {each}; nothing is trained"
-                )
+                say(f"batches: {missing} networks, {len(batches)} batches each, about {each}; nothing is trained")
+    evidence.unpruned = {name: float(value) for name, value in (rows[every[-1].found.position, 0.0] or {}).items()}
     for place, row in rows.items():
         at = (evidence.probes["epoch"] == place[0]) & (evidence.probes["ratio"] == place[1])
         for name, value in sorted((row or {}).items()):
@@ -160,7 +164,7 @@ def batches_evidence(
                 evidence.probes[name] = math.nan
             evidence.probes.loc[at, name] = float(value)
     evidence.costs.append(
-        f"batches: {duration(time.monotonic() - started)}, {missing} pruned networks scored, nothing trained"
+        f"batches: {duration(time.monotonic() - started)}, {missing} networks scored, nothing trained"
     )
     return kind
 

@@ -21,11 +21,11 @@ from twore.analysis.grid import RATIO_TOLERANCE, mean_grid
 from twore.analysis.rules import axes
 from twore.analysis.settings import SettingTables
 
-WORTH = 0.1  # points: a rule of thumb has to lose this much less than the evidence to be preferred to it; our choice
 RISING = 1.0  # percent: a signal that gains more between the last two checkpoints, beyond its noise, still moves; ours
 SHORTER = 2  # times fewer checkpoints than calibrated are answered too: measured, advise-calibration.md
 LONGER = {"weights": 2, "batches": 2, "pilot": 1}  # times more: a pilot's confidence does not stand that, likewise
 OVER = 1.25  # times the unpruned score: a pruned network does not score more than that; our choice
+SHARE = 1.0  # an unpruned score up to this is a share of 1, no percentage: points would be read as hundredths; ours
 MIN_GAIN = 0.5  # points over the final checkpoint from which stopping early pays, as `regime_boundary`
 CLEAR = 1.0  # points by which a pilot's pick has to beat the final checkpoint to say so; our choice
 
@@ -38,7 +38,8 @@ class Verdict:
         claim); None when nothing can be named
     interval: positions between which the best checkpoint lies, with the share `Band.coverage` of the calibration
     confidence: that `epoch` lies in the tie set of the best checkpoint, in [0, 1], rather too low than too high: the
-        10 % quantile over the settings of the calibration; 0 where nothing is known, as for a signal that is not clear
+        10 % quantile over the settings of the calibration; 0 where nothing is known: the case lies outside it, or the
+        signal is not clear
     reason, would_change: plain sentences
     regime: "stop early", "either" or "train on"; None where the level cannot tell
     trivial_rules: rule of thumb -> position
@@ -125,8 +126,11 @@ def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -
     for ratio in seen.ratios:
         shape, epoch = seen.shapes.get(ratio), seen.picks.get(ratio)
         band = None if about is None or shape is None else about.band_of(shape.kept)
-        interval = _interval(shape, band, epoch, seen.span)
         doubt = _outside(shape, about, band, calibration.kinds, level=seen.level, kind=kind)
+        outside = doubt is not None and doubt.short == wording.OUTSIDE
+        if outside:
+            band = None  # its numbers are of other cases: none is stated, not even beside "no answer"
+        interval = _interval(shape, band, epoch, seen.span)
         if doubt is None and shape is not None:
             doubt = wording.no_pick() if epoch is None else unclear(shape, epoch, seen.level)
             band = band if doubt is None else None  # its numbers are of clear signals
@@ -140,7 +144,7 @@ def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -
                 abstained=doubt is not None,
                 reason=wording.why(story) if doubt is None else doubt.reason,
                 would_change=wording.would_change(story, calibration),
-                regime=_regime(seen, ratio, shape, about),
+                regime=None if outside else _regime(seen, ratio, shape, about),
                 trivial_rules=seen.trivial[ratio],
                 expected_regret=None if band is None else band.regret,
                 settings=0 if band is None else band.clusters,
@@ -170,11 +174,11 @@ def _outside(
     fewest, most = ceil(about.checkpoints[0] / SHORTER), LONGER[level] * about.checkpoints[1]
     if not fewest <= number <= most:
         return wording.other_number(number, fewest, most)
-    if shape.low < 0 or not shape.peak <= OVER * shape.whole:
+    if shape.low < 0 or shape.whole <= SHARE or not shape.peak <= OVER * shape.whole:
         return wording.other_score(shape)
     if band is None:
         return wording.no_band(shape)
-    return wording.trivial_is_better(band) if band.regret[0] > band.trivial_regret + WORTH else None
+    return wording.trivial_is_better(band) if band.regret[0] > band.trivial_regret + wording.WORTH else None
 
 
 def unclear(shape: Shape, epoch: float, level: str) -> Doubt | None:

@@ -34,6 +34,7 @@ class Evidence:
     probes       a row a checkpoint and ratio: epoch, ratio, mask_distance, prune_perturbation, and pruned scores
     curves       a row a log entry with a learning rate: epoch, lr; empty where none is known
     cells        a row a fine-tuned cell: epoch, ratio, finetune_seed, score, valid_score; empty below the pilot
+    unpruned     scores of the final checkpoint at ratio 0, by the names in probes; empty below the batches
     costs        a sentence a level: what it cost
     notes        a sentence each: what was left out or chosen
     """
@@ -44,6 +45,7 @@ class Evidence:
     probes: pd.DataFrame
     curves: pd.DataFrame
     cells: pd.DataFrame = field(default_factory=pd.DataFrame)
+    unpruned: dict[str, float] = field(default_factory=dict)
     metric: str | None = None
     costs: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -60,12 +62,15 @@ class Evidence:
         if len(self.cells):  # `score` is then the score that choices are made on
             results = self.cells.assign(score=self.cells[selection_column(self.cells)])
             results = results[["epoch", "ratio", "finetune_seed", "score"]]
+        probes = self.probes
+        if self.unpruned and 0 not in self.ratios:
+            probes = pd.concat([probes, pd.DataFrame([{"epoch": self.candidates[-1], "ratio": 0.0} | self.unpruned])])
         return SettingTables(
             name="your checkpoints",
             results=results,
             checkpoints=self.checkpoints.drop(columns="path"),
             curves=self.curves if len(self.curves) else None,
-            probes=self.probes,
+            probes=probes,
         )
 
 
@@ -110,7 +115,7 @@ def weights_evidence(
         run=run, ratios=measuring.ratios, checkpoints=table, probes=pd.DataFrame(probes), curves=_curves(run),
         metric=None if chosen is None else chosen[0],
         costs=[f"weights: {duration(time.monotonic() - started)}, no data, one matrix in memory at a time"],
-        notes=[*run.notes, *dict.fromkeys(note for one in opened for note in one.notes)],
+        notes=[*run.notes, *_initial_note(run), *dict.fromkeys(note for one in opened for note in one.notes)],
     )  # fmt: skip
 
 
@@ -120,6 +125,14 @@ def measuring_for(
     """What to measure, with as many permutations as their cost allows where none are asked for."""
     number = affordable_permutations(opened[0].shapes.values()) if permutations is None else permutations
     return Measuring(ratios, spectra, number)
+
+
+def _initial_note(run: Run) -> list[str]:
+    return [
+        f"{one.path.name} is taken for the network before training, which nobody prunes: if it is trained, count from 1"
+        for one in run.checkpoints
+        if is_initial(one, run)
+    ]
 
 
 def _price(opened: Sequence[Opened], contents: Sequence[str], measuring: Measuring, cache: Cache) -> str:

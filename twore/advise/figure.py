@@ -27,13 +27,19 @@ def draw(advice: Advice) -> Figure:
 
 def image(advice: Advice, suffix: str = ".png") -> bytes:
     """The figure as the bytes of a file. ValueError for a kind of file that is none of FORMATS."""
-    kind = suffix.removeprefix(".").lower()
-    if kind not in FORMATS:
-        raise ValueError(f"a figure is written as {', '.join(FORMATS)}: got {suffix or 'no ending'!r}")
+    kind = kind_of(suffix)
     buffer = BytesIO()
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {}
     draw(advice).savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
     return buffer.getvalue()
+
+
+def kind_of(suffix: str) -> str:
+    """One of FORMATS, by a file's ending. ValueError for another ending."""
+    kind = suffix.removeprefix(".").lower()
+    if kind not in FORMATS:
+        raise ValueError(f"a figure is written as {', '.join(FORMATS)}: got {suffix or 'no ending'!r}")
+    return kind
 
 
 def alt(advice: Advice) -> str:

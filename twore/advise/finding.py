@@ -48,7 +48,7 @@ def find_checkpoints(paths: Paths) -> Run:
     """The checkpoints that `paths` (one path, or several in any mix) hold.
 
     Raises FileNotFoundError for a path that is not there, CheckpointError (one sentence) when there is no checkpoint,
-    only one, or when two have the same place in training.
+    only one, when two have the same place in training, or names are numbered in two ways (two runs).
     """
     given = [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
     notes: list[str] = []
@@ -106,7 +106,8 @@ def _within(path: Path, notes: list[str]) -> list[Path]:
 
 
 def _one_family(found: list[Found], notes: list[str]) -> list[Found]:
-    """Those whose names differ in numbers alone, the most there are; others have no place among them."""
+    """Those whose names differ in numbers alone, the most there are; others have no place among them. CheckpointError
+    where there are two such rows, which is two runs."""
     families: dict[str, list[Found]] = {}
     for one in found:
         families.setdefault("step known" if one.state else NUMBER.sub("#", one.path.name), []).append(one)
@@ -114,6 +115,12 @@ def _one_family(found: list[Found], notes: list[str]) -> list[Found]:
     if not numbered:
         return found
     name = max(numbered, key=lambda name: (len(numbered[name]), name == "step known", -len(name)))
+    second = next((key for key in numbered if key != name and len(numbered[key]) > 1), None)
+    if second is not None:
+        a, b = (numbered[key][0].path for key in (name, second))
+        raise CheckpointError(
+            f"{a} and {b} seem to be of two runs, since both names are numbered: name the checkpoints of one run"
+        )
     others = [one.path.name for key, ones in families.items() if key != name for one in ones]
     if others:
         listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")

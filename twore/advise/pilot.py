@@ -18,7 +18,7 @@ from twore.advise.batches import TaskProbe, with_tied_dense
 from twore.advise.cache import Cache
 from twore.advise.cost import duration
 from twore.advise.evidence import Evidence, Say, is_initial
-from twore.advise.levels import DEFAULT_K, shortlist
+from twore.advise.levels import DEFAULT_K, cells_of, shortlist
 from twore.advise.models import fill_model
 from twore.advise.reading import Opened
 from twore.provenance import code_version
@@ -52,6 +52,7 @@ class Pilot:
     executor: str = "process"
 
     def __post_init__(self) -> None:
+        cells_of(self.k)
         if self.finetune.clock != "restart":
             raise ValueError("finetune.clock is restart for a pilot: the schedule of your own run is not known here")
         if self.finetune.epochs < 1:

@@ -24,6 +24,12 @@ JUDGED = (
     "points of the test score, of the pairs answered; beside them what the rule of thumb that was best on the "
     "other clusters loses on the same pairs."
 )
+CHOSEN = (
+    "**What leaving out does not undo.** *Independent* means here that no dense run is shared: clusters still share "
+    "data and kind of network. And the rule of each level, the bands, the limits for abstaining and those for "
+    "the number of checkpoints were chosen with these same settings in view. On other data expect less than the tables "
+    "say. The verdicts of a pilot count each (dense run, ratio) once a fine-tune seed it was played with."
+)
 KEPT = (
     "*Kept* is the share of its score that the final checkpoint keeps when pruned and recalibrated: {bands}. A "
     "band with fewer than {fewest} clusters is not answered. Within a band the same confidence is stated for all, "
@@ -55,6 +61,7 @@ def page(
         f"```sh\n{COMMAND.format(folders=' '.join(f'recipes/{folder}' for folder in folders) or 'DIR...')}\n```",
         _wrapped(_origin(calibration)),
         _wrapped(JUDGED.format(stated=percent(STATED))),
+        _wrapped(CHOSEN),
         "## Stated and observed",
         _table(overall, first="level"),
         "![Stated and observed](figures/advise-reliability.png)",

@@ -9,6 +9,9 @@ from twore.advise.calibration import Band, Calibration, Level
 from twore.advise.levels import cells_of
 from twore.advise.shape import Shape
 
+WORTH = 0.1  # points: a rule of thumb, or the next level, has to lose this much less to be preferred; our choice
+OUTSIDE = "outside"  # what was calibrated: nothing is known of such cases
+
 
 class Doubt(NamedTuple):
     """Why there is no answer: in a word or two, and in sentences that say what to do then."""
@@ -36,12 +39,12 @@ def why(story: Story) -> str:
     if shape is None or band is None:
         raise ValueError("there is no reason for an answer without evidence")
     if story.level == "pilot":
-        first = f"Fine-tuned, checkpoint {story.epoch:g} is the best of the shortlist"
+        first = "Fine-tuned, the advised checkpoint is the best of the shortlist"
     elif shape.at == len(shape.epochs) - 1:
         first = f"Pruned, the final checkpoint keeps most: {shape.last:.0f} % right before fine-tuning"
     else:
         first = (
-            f"Pruned, checkpoint {story.epoch:g} keeps most: {shape.peak:.0f} % right before fine-tuning, the final "
+            f"Pruned, the advised checkpoint keeps most: {shape.peak:.0f} % right before fine-tuning, the final "
             f"one {shape.last:.0f} %"
         )
     return (
@@ -104,7 +107,7 @@ def no_skill(level: str, about: Level) -> Doubt:
 def other_kind(kind: str, kinds: tuple[str, ...]) -> Doubt:
     known = " or ".join(kinds) or "nothing"
     return Doubt(
-        "outside",
+        OUTSIDE,
         f"Networks repaired by {kind!r} before scoring were never calibrated (only {known}): fine-tune two or three "
         "checkpoints at this ratio and compare their scores yourself.",
     )
@@ -112,7 +115,7 @@ def other_kind(kind: str, kinds: tuple[str, ...]) -> Doubt:
 
 def other_ratio(ratio: float, ratios: tuple[float, float]) -> Doubt:
     return Doubt(
-        "outside",
+        OUTSIDE,
         f"Ratio {ratio:g} lies outside the calibrated {ratios[0]:g} to {ratios[1]:g}: fine-tune two or three "
         "checkpoints there and compare their scores yourself.",
     )
@@ -120,12 +123,12 @@ def other_ratio(ratio: float, ratios: tuple[float, float]) -> Doubt:
 
 def other_number(number: int, fewest: int, most: int) -> Doubt:
     what = "save more of them" if number < fewest else "name fewer of them, evenly spread, the final one among them"
-    return Doubt("outside", f"{number} checkpoints are outside the calibrated {fewest} to {most}: {what}.")
+    return Doubt(OUTSIDE, f"{number} checkpoints are outside the calibrated {fewest} to {most}: {what}.")
 
 
 def other_score(shape: Shape) -> Doubt:
     return Doubt(
-        "outside",
+        OUTSIDE,
         f"A score of {shape.last:.3g} pruned against {shape.whole:.3g} unpruned is outside what was calibrated "
         "(percent right, 0 to 100): let the score be a percentage, or fine-tune a pilot.",
     )
@@ -133,7 +136,7 @@ def other_score(shape: Shape) -> Doubt:
 
 def no_band(shape: Shape) -> Doubt:
     return Doubt(
-        "outside",
+        OUTSIDE,
         f"The pruned final checkpoint keeps {percent(shape.kept)} of its score, for which too few settings were "
         "measured: fine-tune two or three checkpoints at this ratio and compare their scores yourself.",
     )
@@ -189,4 +192,7 @@ def _next(story: Story, following: Level | None, what: str) -> str:
         pairs = max(1, sum(each.pairs for each in following.bands))
         mean = sum(each.regret[0] * each.pairs for each in following.bands) / pairs
         return f"{cost} and loses {mean:.1f} points in the mean over all ratios."
-    return f"{cost} and loses {band.regret[0]:.2g} points in the mean where this loses {mine.regret[0]:.2g}."
+    words = f"loses {band.regret[0]:.2g} points in the mean where this loses {mine.regret[0]:.2g}"
+    if mine.regret[0] - band.regret[0] < WORTH:
+        return f"{cost} and is hardly worth that here: it {words}."
+    return f"{cost} and {words}."

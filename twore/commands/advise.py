@@ -10,6 +10,7 @@ from typing import Any
 
 from twore.commands.problem import problem
 
+PILOT = 3  # levels.DEFAULT_K, which is not imported here: that takes torch
 GROUPS = ("task", "finetune", "numerics")  # --task.width 64, --finetune.lr 0.01
 
 
@@ -45,7 +46,7 @@ def add(commands: Any) -> None:
     advise.add_argument("--task", metavar="TASK", help="cifar, translation or module:Class: score pruned checkpoints")
     advise.add_argument("--batches", type=int, metavar="N", help="batches that score a pruned checkpoint (4)")
     advise.add_argument("--data", help="folder with the task's data (default: $TWORE_DATA)")
-    advise.add_argument("--pilot", type=int, nargs="?", const=0, metavar="K",
+    advise.add_argument("--pilot", type=int, nargs="?", const=PILOT, metavar="K",
                         help="fine-tune K checkpoints a ratio (3), as --finetune.FIELD flags say; resumes")  # fmt: skip
     advise.add_argument("--config", type=Path, metavar="FILE", help="a study file: task, finetune, pruning, numerics")
     advise.add_argument("--out", type=Path, metavar="DIR", help="folder of the fine-tuned cells (in the cache)")
@@ -83,6 +84,10 @@ def run(options: argparse.Namespace) -> int:
         for flag in ("html", "figure"):
             if getattr(options, flag):
                 refuse_inside(options.paths, getattr(options, flag), f"--{flag}")
+        if options.figure:
+            from twore.advise.figure import image, kind_of
+
+            kind_of(options.figure.suffix)  # before hours of a pilot
         advice = advise(
             options.paths, ratios=options.ratios or RATIOS, cache=options.cache, probe=asked.probe, pilot=asked.pilot,
             layers=asked.layers, weights=WeightOptions(not options.no_spectra, options.permutations, options.metric),
@@ -92,8 +97,6 @@ def run(options: argparse.Namespace) -> int:
         if options.html:
             written.append(_write(options.html, advice.to_html().encode()))
         if options.figure:
-            from twore.advise.figure import image
-
             written.append(_write(options.figure, image(advice, options.figure.suffix)))
     except (ValueError, OSError) as error:
         return problem(error)

@@ -6,6 +6,7 @@ side at once; P copies of S slices of a layer, E = S m eigenvalues.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache
 
@@ -40,10 +41,11 @@ def as_slices(name: str, weight: Tensor) -> tuple[np.ndarray, float]:
         dense = dense.to_dense()
     if dense.dtype not in (torch.float32, torch.float64):
         dense = dense.to(torch.float32 if dense.is_floating_point() else torch.float64)
-    if not bool(dense.isfinite().all()):
+    ends = [float(end) for end in dense.aminmax()] if dense.numel() else [0.0]  # no copy; NaN comes through
+    if not all(map(math.isfinite, ends)):
         raise ValueError(f"the weight {name} holds NaN or inf: the run diverged, or the file is damaged")
     matrices = dense[..., None].flatten(2).permute(2, 0, 1)  # (out, in, ...) -> (S, out, in)
-    scale = float(dense.abs().max()) if dense.numel() else 0.0
+    scale = max(map(abs, ends))
     return np.ascontiguousarray(matrices.cpu().numpy()), scale
 
 

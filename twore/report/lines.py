@@ -21,6 +21,7 @@ from twore.report.tables import ScalingRow, text_of
 # A learning rate that falls below this part of the last one within an epoch has dropped. Our choice: schedules that
 # decay smoothly fall more slowly, once past their first epochs.
 DROP = 0.75
+LEGEND_WIDTH = 7.5  # inches that figure 7's title and legend take up; seen
 
 
 @styled
@@ -65,7 +66,8 @@ def random_distance_lines(
     """
     columns = min(3, len(ratios))
     lines = -(-len(ratios) // columns)
-    figure = Figure(figsize=(0.9 + 3.3 * columns, 1.0 + 2.5 * lines), layout="constrained")
+    width = max(0.9 + 3.3 * columns, LEGEND_WIDTH)
+    figure = Figure(figsize=(width, 1.0 + 2.5 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharex=True)
     scores, spread = mean_and_spread(results)
     epochs = epochs_of(scores)

@@ -15,7 +15,7 @@ from twore.study.config import ConfigError, load_study, save_study, study_values
 from twore.study.specs import Study
 from twore.study.stack_width import fastest_width
 from twore.study.trial import FirstBatches
-from twore.tasks.base import TaskData
+from twore.tasks.base import Task, TaskData
 from twore.training import Numerics, Run, train
 from twore.training.numerics import fastest, resolve, use_threads
 
@@ -76,7 +76,11 @@ def _resolved(study: Study, data: Path | None) -> Study:
     loaded = study.task.load(data, torch.device(device))
     numerics = resolve(study.numerics, lambda trial: trial_seconds(study, loaded, trial))
     if numerics.stack == 0:
-        numerics = replace(numerics, stack=fastest_width(study, loaded, numerics))
+
+        def load(task: Task) -> TaskData:
+            return loaded if task == study.task else task.load(data, torch.device(device))
+
+        numerics = replace(numerics, stack=fastest_width(study, numerics, load))
     fingerprint = loaded.fingerprint if study.data_fingerprint == "auto" else study.data_fingerprint
     return replace(study, numerics=numerics, data_fingerprint=fingerprint)
 

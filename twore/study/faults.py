@@ -74,5 +74,5 @@ def _reason(error: Exception) -> str:
     words = f"{type(error).__name__}: {error}"
     on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # torch has no class for it
     if on_cpu or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return f"out of memory: fewer --workers need less ({words})"
+        return f"out of memory: fewer --workers, or a smaller --numerics.stack, need less ({words})"
     return words

@@ -24,7 +24,7 @@ class _Cells(tqdm):
         """What the bar shows."""
         known = super().format_dict
         rate = known["rate"] or (known["n"] - known["initial"]) / max(known["elapsed"], 1e-9)
-        return known | {"an_hour": f"{3600 * rate:,.0f} cells/h" if rate else "? cells/h"}
+        return {**known, "an_hour": f"{3600 * rate:,.0f} cells/h" if rate else "? cells/h"}
 
 
 class Bar:

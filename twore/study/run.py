@@ -59,8 +59,9 @@ def run_study(
     data: a folder with the data set's files directly in it or in a sub-folder of its name; default the environment
     variable TWORE_DATA.
     shard: (i, n) with 1 <= i <= n, this process does the i-th of n shares and nothing else; without it, it takes
-    whatever no other living process has, and waits for the rest. time_limit: seconds a job may take, a dense run or the
-    cells of one group; one that takes longer is ended and fails (its training goes on from there next time).
+    whatever no other living process has, and waits for the rest. time_limit: seconds a job may take, a dense run, the
+    cells of one group or of one stack; one that takes longer is ended and fails (its training goes on from there next
+    time).
     only_failed: try again what failed, and what could not start for it, and nothing else.
     tensorboard: write curves of every training to `tensorboard/` in the folder (extra `track`).
     Failed jobs are listed in Results.failures, one line each on stderr; the others go on. Raises ConfigError for a
@@ -177,8 +178,11 @@ def _settle(job: Job, outcome: Any, schedule: Schedule, crashes: Counter[tuple[s
         if isinstance(outcome, Died):
             reason = f"its worker process {outcome.words}, {crashes[job.key, outcome.own]} times"
         for part in job.parts:
-            failures[part.key] = Failure(reason)
-            record_failure(schedule.store, part.key, reason)
+            if schedule.is_done(part):  # before its worker ended, as some groups of a stack are
+                schedule.store.drop("failures", part.key)
+            else:
+                failures[part.key] = Failure(reason)
+                record_failure(schedule.store, part.key, reason)
     else:
         failures = outcome
     for part in job.parts:

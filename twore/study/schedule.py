@@ -95,6 +95,8 @@ class Schedule:
                 self.total += job.cells
                 if _listed(group, have):
                     self.done += job.cells
+                    if job.key in self._failures:  # killed after it went right, before it could say so
+                        store.drop("failures", job.key)
                 else:
                     self._waiting.append(job)
 
@@ -141,13 +143,14 @@ class Schedule:
             if not self._claims.take(job.key):
                 continue
             jobs.remove(job)
-            done = self._is_done(job)
+            done = self.is_done(job)
             if not done and self._attempts(job.key) <= self._failures.get(job.key, 0):
                 return job
             self.finish(job, done=done)  # another process did it, or failed on it, since we began
         return None
 
-    def _is_done(self, job: Job) -> bool:
+    def is_done(self, job: Job) -> bool:
+        """Whether all results of a dense run or of a group (not of a stack) are there."""
         if job.group is not None:
             return group_done(self.store, job.group)
         return _measured(self.store, job.trajectory, self.store.keys("checkpoints"))

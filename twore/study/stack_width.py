@@ -1,8 +1,8 @@
 """The stack width of a study whose numerics.stack is 0: measured once, when the study is created.
 
-A few fine-tuning updates are timed at 1, 2, 4, ... models. The width is the smallest whose time a model is within
-NEAR of the best, and 1 unless stacking gains WORTHWHILE. It ends where two widths in a row gain nothing, where the
-next would not fit the memory, or at the groups of one dense run.
+A few fine-tuning updates of the heaviest setting (so that every other fits as well) are timed at 1, 2, 4, ... models.
+The width is the smallest whose time a model is within NEAR of the best, and 1 unless stacking gains WORTHWHILE. It ends
+where two widths in a row gain nothing, where the next would not fit the memory, or at the groups of one dense run.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
 from twore.seeds import seed_everything
+from twore.study.cost import size_of
 from twore.study.specs import Study
 from twore.study.trial import FirstBatches
-from twore.tasks.base import TaskData
+from twore.tasks.base import Task, TaskData
 from twore.training import Numerics, Run, Stack, StackedData, train
 from twore.training.numerics import fastest, use_threads
 
@@ -30,8 +33,10 @@ BATCHES, REPEATS = 4, 2
 SHARE = 0.5  # of the free memory that a stack may take; our choice: evaluation and other workers need some
 
 
-def fastest_width(study: Study, data: TaskData, numerics: Numerics) -> int:
+def fastest_width(study: Study, numerics: Numerics, load: Callable[[Task], TaskData]) -> int:
     """The width for this study on this machine, at least 1. numerics: with device and precision resolved."""
+    setting = max((trajectory.study for trajectory in study.trajectories), key=_work)
+    data = load(setting.task)
     groups = max(len(t.study.checkpoints) * len(t.study.ratios) for t in study.trajectories)
     threads = torch.get_num_threads()
     use_threads(numerics.threads)
@@ -41,13 +46,15 @@ def fastest_width(study: Study, data: TaskData, numerics: Numerics) -> int:
         while width <= min(MOST, groups) and not _settled(list(seconds.values())):
             before = _memory(numerics.device)
             try:
-                seconds[width] = _seconds(study, data, numerics, width) / width
+                seconds[width] = _seconds(setting, data, numerics, width) / width
             except torch.OutOfMemoryError:
                 break
             except (RuntimeError, ValueError) as error:
                 if width == 1:
                     raise
-                log.warning("stack width 1: the model does not run stacked (%s)", str(error).splitlines()[0])
+                log.warning(
+                    "a stack of %d models does not run, so it is narrower (%s)", width, str(error).split("\n")[0]
+                )
                 break
             used = _memory(numerics.device) - before
             if 2 * used > SHARE * _free_memory(numerics.device):
@@ -71,9 +78,14 @@ def _settled(times: list[float]) -> bool:
     return len(times) > 2 and min(times[-2:]) >= NEAR * min(times[:-2])
 
 
-def _seconds(study: Study, data: TaskData, numerics: Numerics, width: int) -> float:
+def _work(setting: Study) -> float:
+    """Of an update: multiply-adds of a forward pass, or bytes of the model where the task does not say."""
+    size = size_of(setting.task)
+    return (size.forward or size.bytes) * setting.finetune.batch_size / size.example_size
+
+
+def _seconds(setting: Study, data: TaskData, numerics: Numerics, width: int) -> float:
     """Of a few fine-tuning updates of so many models at once."""
-    setting = study.trajectories[0].study
     seed_everything(0)
     models = [setting.task.build().to(numerics.device) for _ in range(width)]
     still = replace(setting.finetune, epochs=1, lr=0.0)  # nothing moves, so nothing can diverge
@@ -90,11 +102,13 @@ def _memory(device: str) -> int:
     """The most bytes that this process has held so far on the device."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB on Linux
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kB on Linux
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _free_memory(device: str) -> int:
     """Bytes that are free on the device."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"  # macOS: all there is
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")

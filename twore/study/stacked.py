@@ -3,7 +3,7 @@
 Everything around the training is as for single cells (twore.study.stages), cell by cell, and each cell writes its own
 record. A stack is always `numerics.stack` models wide: places that no cell needs are filled with the first cell again,
 since rounding may depend on the width but not on what else is in a stack. What goes wrong with one cell is that cell's
-group's failure alone; only what goes wrong with the training of the whole stack is everyone's.
+group's failure alone; what goes wrong with the training of a stack is the failure of the groups with a cell in it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,11 @@ def _seed(context: Context, groups: Sequence[Group], seed: int, failures: Failur
     members = [group for group in groups if group.pairs_key in cells]
     if not members:
         return
-    epochs, state = _trained(context, members, seed, [cells[group.pairs_key] for group in members])
+    try:
+        epochs = _trained(context, members, seed, [cells[group.pairs_key] for group in members])
+    except Exception as error:  # noqa: BLE001  the border of a stack: groups without a cell in it go on
+        failures |= dict.fromkeys(cells, error)
+        return
     share = (time.monotonic() - started) / len(members)
     places = {group.pairs_key: k for k, group in enumerate(members)}
 
@@ -105,14 +109,15 @@ def _seed(context: Context, groups: Sequence[Group], seed: int, failures: Failur
         )  # fmt: skip
 
     _each(members, failures, finish)
-    for path in _states(state):
-        path.unlink(missing_ok=True)
+    if not all(group.pairs_key in failures for group in members):  # else, as on a full disk, the next attempt needs it
+        for path in _states(store, [group.cell_keys[seed] for group in members]):
+            path.unlink(missing_ok=True)
 
 
 def _trained(
     context: Context, groups: Sequence[Group], seed: int, cells: Sequence[tuple[nn.Module, Pruner]]
-) -> tuple[list[Epoch], Path]:
-    """Train the cells as one stack, in place; the records of its epochs, and where its state was kept."""
+) -> list[Epoch]:
+    """Train the cells as one stack, in place; the records of its epochs."""
     store, study = Store(context.out), groups[0].trajectory.study
     fillers = [started_cell(context, groups[0], seed) for _ in range(study.numerics.stack - len(groups))]
     models, pruners = zip(*cells, *fillers)
@@ -134,10 +139,9 @@ def _trained(
             stack.module, data, study.finetune, "finetune", seed, study.numerics, StackedPruner(stack, pruners),
             began=clock(store, groups[0]), width=stack.width,
         )  # fmt: skip
-        return train(run, after_epoch=after_epoch, state=store.run_state(key)), store.run_state(key)
+        return train(run, after_epoch=after_epoch, state=store.run_state(key))
 
 
-def _states(state: Path) -> list[Path]:
-    """This state, and those of earlier stacks that began with the same cell and had other members."""
-    first = state.name.partition("-")[0]
-    return list(state.parent.glob(f"{first}-*.safetensors"))
+def _states(store: Store, cells: Sequence[str]) -> list[Path]:
+    """The states of a stack of these cells, and of earlier stacks that began with one of them."""
+    return [path for cell in cells for path in store.run_state(cell).parent.glob(f"{cell}-*.safetensors")]

@@ -172,7 +172,7 @@ def _stacked(tensors: Sequence[Any]) -> Tensor:
 def clip_each(parameters: Sequence[Tensor], bound: float) -> None:
     """Bound the norm of each model's gradient, as `clip_grad_norm_` does for one. parameters: (K, ...) each."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)  # (K,)
+    norms = torch.stack([g.reshape(len(g), -1).norm(dim=1) for g in gradients]).norm(dim=0)  # (K,)
     factor = (bound / (norms + 1e-6)).clamp(max=1.0)  # 1e-6: torch.nn.utils.clip_grad_norm_
     for g in gradients:
         g.mul_(factor.view(-1, *[1] * (g.ndim - 1)))
