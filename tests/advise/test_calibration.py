@@ -94,10 +94,16 @@ def test_only_clear_signals_count_in_a_band(trials):
 
 
 def test_two_clusters_are_too_few_for_a_band_or_a_kind():
-    trials = [replace(trial, kind="batchnorm") for trial in collect(many(2))]
-    assert calibrate(trials).level("batches").bands == () and calibrate(trials).kinds == ()
-    trials = [replace(trial, kind="batchnorm") for trial in collect(many(3))]
-    assert calibrate(trials).kinds == ("batchnorm",)
+    trials = collect(many(2))
+    assert calibrate(trials).level("batches").bands == ()
+    assert calibrate([replace(trial, kind="batchnorm") for trial in trials]).levels == {}
+    trials = [replace(trial, kind="batchnorm") for trial in collect(many(4))]
+    assert calibrate(trials).kinds == ("batchnorm",) and calibrate(trials).settings == 4
+    trials = [replace(t, kind="outputs" if t.setting == "setting 0" else t.kind) for t in trials]
+    told = calibrate(trials)
+    assert told.kinds == ("batchnorm",) and told.settings == 3  # what is rare is neither known nor mixed in
+    rows = left_out(trials)
+    assert set(rows.loc[(rows["setting"] == "setting 0") & (rows["level"] == "batches"), "doubt"]) == {"outside"}
 
 
 def test_settings_that_share_a_dense_run_are_one():
@@ -170,8 +176,9 @@ def test_every_second_checkpoint(trials):
     thinned = collect([probed()], every=2)
     assert played(thinned, "batches")[0].seen.shapes[0.9].epochs.tolist() == [8, 16, 24]
     assert played(thinned, "batches")[0].rows["checkpoints"].tolist() == [3, 3]
-    rows = left_out(trials, collect(many(), every=2))
-    assert not rows.loc[rows["level"] == "batches", "doubt"].isin(["outside"]).any()
+    fewer = collect(many(), every=2)
+    for rows in (left_out(trials, fewer), left_out(fewer, trials)):  # six of three calibrated are no doubt here
+        assert not rows.loc[rows["ratio"] == 0.9, "doubt"].isin(["outside"]).any()
 
 
 def test_a_name_given_twice_is_refused():

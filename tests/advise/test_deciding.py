@@ -161,6 +161,7 @@ def test_a_pilots_gain_decides_what_the_signal_leaves_open():
     assert regime(0.0, 30.0) == "train on"
     assert regime(0.7, 30.0) == "either"
     assert regime(1.5, 30.0) == "stop early"
+    assert regime(1.5, 70.0) == "either"  # it keeps 70 of 98, which speaks for training on
     assert regime(0.0, 5.0) == "either"  # it keeps 5 of 98, which speaks for stopping early
 
 

@@ -38,7 +38,10 @@ TAIL = (1 - RANGE) / 2
 
 
 def calibrate(trials: Sequence[Trial], *, made: dict[str, Any] | None = None) -> Calibration:
-    """The calibration of these trials (`trials.collect`). made: provenance to be kept with it."""
+    """The calibration of these trials (`trials.collect`), without those of a kind of repair that too few clusters stand
+    behind (`kinds`). made: provenance to be kept with it."""
+    known = kinds(trials)
+    trials = [trial for trial in trials if trial.kind is None or trial.kind in known]
     levels = {}
     for level, k in [("weights", None), ("batches", None), *(("pilot", k) for k in PILOTS)]:
         own = played(trials, level, k)
@@ -46,12 +49,18 @@ def calibrate(trials: Sequence[Trial], *, made: dict[str, Any] | None = None) ->
             levels[level if k is None else pilot_name(k)] = _level(own, level, k)
     return Calibration(
         levels=levels,
-        kinds=_kinds(trials),
+        kinds=known,
         settings=len({trial.setting for trial in trials}),
         clusters=len({trial.cluster for trial in trials}),
         dense_runs=len({trial.run for trial in trials}),
         made=made or {},
     )
+
+
+def kinds(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """The kinds of repair that FEWEST clusters or more stand behind."""
+    found = {kind: {t.cluster for t in trials if t.kind == kind} for kind in {t.kind for t in trials}}
+    return tuple(sorted(kind for kind, names in found.items() if kind is not None and len(names) >= FEWEST))
 
 
 def balanced_accuracy(said: np.ndarray, truth: np.ndarray) -> float:
@@ -82,16 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _kinds(trials: Sequence[Trial]) -> tuple[str, ...]:
-    """The kinds of repair that FEWEST clusters or more stand behind."""
-    found = {kind: {t.cluster for t in trials if t.kind == kind} for kind in {t.kind for t in trials}}
-    return tuple(sorted(kind for kind, names in found.items() if kind is not None and len(names) >= FEWEST))
-
-
 def _provenance(folders: Sequence[Path], trials: Sequence[Trial]) -> dict[str, Any]:
-    """Which folders, with the settings each adds (0: its tables lack what the levels need), by which code, and when."""
+    """Which folders, with the settings each adds (0: for want of tables or of its kind), which code, when."""
     names = ["/".join(folder.resolve().parts[-2:]) for folder in folders]
-    added = {name: len({t.setting for t in trials if t.setting.split(":")[0] == name}) for name in names}
+    own = [t for t in trials if t.kind is None or t.kind in kinds(trials)]
+    added = {name: len({t.setting for t in own if t.setting.split(":")[0] == name}) for name in names}
     now = datetime.datetime.now(datetime.UTC).date().isoformat()
     return {"folders": added, "commit": code_version(), "date": now}
 
@@ -99,8 +103,8 @@ def _provenance(folders: Sequence[Path], trials: Sequence[Trial]) -> dict[str, A
 def _level(trials: Sequence[Trial], level: str, k: int | None) -> Level:
     rows = as_rows(trials)
     weights = level == "weights"  # whose signal is no score, so that nothing is known of what is kept
-    kinds = [("all", None, None)] if weights else list(BANDS)
-    bands = [band for name, low, high in kinds if (band := _band(rows, name, low, high)) is not None]
+    wanted = [("all", None, None)] if weights else list(BANDS)
+    bands = [band for name, low, high in wanted if (band := _band(rows, name, low, high)) is not None]
     stop, train = (None, None) if weights else _thresholds(rows)
     return Level(
         rule=rule_of(level, k).name,

@@ -99,7 +99,7 @@ def _origin(calibration: Calibration) -> str:
         f"Commit {made.get('commit', '?')}, {made.get('date', '?')}. It rests on {calibration.settings} settings in "
         f"**{calibration.clusters} clusters** that share no dense run, {calibration.dense_runs} dense runs judged. "
         f"Ways of repairing pruned networks before scoring that it knows: {', '.join(calibration.kinds) or 'none'}."
-        + (f" Without the tables that the levels need, and so not in it: {', '.join(unused)}." if unused else "")
+        + (f" Not in it, for want of tables, or of settings of their kind: {', '.join(unused)}." if unused else "")
     )
 
 
