@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -111,8 +112,14 @@ def _thinned(run: SettingTables, every: int) -> SettingTables:
     """With the final checkpoint and every so many before it; an unpruned initialisation stays."""
     epochs = axes(run)[1]
     out = np.setdiff1d(epochs, epochs[::-1][::every])
-    tables = {name: getattr(run, name) for name in ("results", "checkpoints", "probes", "pairs")}
-    return replace(run, **{k: None if t is None else t[~t["epoch"].isin(out)] for k, t in tables.items()})
+
+    def thin(table: pd.DataFrame | None) -> pd.DataFrame | None:
+        return None if table is None else table[~table["epoch"].isin(out)]
+
+    results = run.results[~run.results["epoch"].isin(out)]
+    return replace(
+        run, results=results, checkpoints=thin(run.checkpoints), probes=thin(run.probes), pairs=thin(run.pairs)
+    )
 
 
 def _plays(run: SettingTables, yard: Yardstick) -> Iterator[tuple[str, int | None, SettingTables, Yardstick]]:
@@ -131,7 +138,12 @@ def _rows(seen: Seen, yard: Yardstick, labels: list[str]) -> pd.DataFrame:
     for i, ratio in enumerate(float(ratio) for ratio in yard.ratios):
         shape, pick, best = seen.shapes.get(ratio), seen.picks[ratio], float(yard.epochs[yard.oracles[i]])
         regret = yard.reference[i] - yard.scores[i]  # (E,)
-        own = {"ratio": ratio, "best": best, "pick": pick, "hit": bool(yard.ties[i, _index(yard, pick)])}
+        own: dict[str, Any] = {
+            "ratio": ratio,
+            "best": best,
+            "pick": pick,
+            "hit": bool(yard.ties[i, _index(yard, pick)]),
+        }
         own |= {"regret": regret[_index(yard, pick)], "gain": regret[-1], "label": labels[i]}
         own |= {"checkpoints": 0 if shape is None else len(shape.epochs), "reach": _reach(shape, best, pick)}
         own |= {"kept": np.nan if shape is None else shape.kept}
@@ -157,4 +169,4 @@ def _kind(folder: Path) -> str | None:
     """How the probes of a run folder were repaired, by the kind of its task; None when that is not known."""
     path = folder / "study.yaml"
     task = (yaml.safe_load(path.read_text()) or {}).get("task", {}) if path.exists() else {}
-    return KINDS.get(task.get("kind"))
+    return KINDS.get(str(task.get("kind")))
