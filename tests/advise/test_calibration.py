@@ -177,8 +177,12 @@ def test_every_second_checkpoint(trials):
     assert played(thinned, "batches")[0].seen.shapes[0.9].epochs.tolist() == [8, 16, 24]
     assert played(thinned, "batches")[0].rows["checkpoints"].tolist() == [3, 3]
     fewer = collect(many(), every=2)
-    for rows in (left_out(trials, fewer), left_out(fewer, trials)):  # six of three calibrated are no doubt here
-        assert not rows.loc[rows["ratio"] == 0.9, "doubt"].isin(["outside"]).any()
+    up, down = left_out(trials, fewer), left_out(fewer, trials)
+    assert not up["doubt"].isin(["outside"]).any()
+    heavy = down["ratio"] == 0.9  # six checkpoints of three calibrated are no doubt by themselves
+    assert not down.loc[heavy, "doubt"].isin(["outside"]).any()
+    light = down[~heavy & (down["level"] != "weights")]  # of three, the light signals all still move: none calibrated
+    assert (light["doubt"] == "outside").all() and (up.loc[up["ratio"] == 0.5, "doubt"] != "outside").all()
 
 
 def test_a_name_given_twice_is_refused():

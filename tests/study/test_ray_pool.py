@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from twore.study import ray_pool
+from twore.study import executors, ray_pool
 from twore.study.executors import make_executor
 from twore.study.outcomes import Died, TooLong
 from twore.study.ray_pool import RayPool, Seat
@@ -90,7 +90,8 @@ def ray(monkeypatch):
     """Answers at every address."""
     fake = FakeRay()
     monkeypatch.setattr(ray_pool.socket, "create_connection", lambda *_: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(ray_pool, "import_ray", lambda: fake)
+    for user in (ray_pool, executors):
+        monkeypatch.setattr(user, "import_ray", lambda: fake)
     return fake
 
 

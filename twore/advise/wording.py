@@ -68,6 +68,7 @@ def would_change(story: Story, calibration: Calibration) -> str:
 
 
 def not_calibrated(level: str) -> Doubt:
+    """The calibration has no such level."""
     return Doubt(
         "not calibrated",
         f"How good advice at the level {level!r} is has never been measured: take a rule of thumb, or fine-tune more.",
@@ -75,11 +76,13 @@ def not_calibrated(level: str) -> Doubt:
 
 
 def no_signal(level: str) -> Doubt:
+    """The level's signal is missing at the final checkpoint."""
     what = "power-law exponent" if level == "weights" else "score of the pruned final checkpoint"
     return Doubt("no evidence", f"There is no {what} at this ratio: measure it, or take a rule of thumb.")
 
 
 def no_pick() -> Doubt:
+    """A pilot that was not finished at this ratio."""
     return Doubt(
         "no evidence",
         "None of the shortlisted checkpoints has a fine-tuned score at this ratio: run the pilot to its end.",
@@ -87,6 +90,7 @@ def no_pick() -> Doubt:
 
 
 def one_checkpoint() -> Doubt:
+    """Nothing to choose from."""
     return Doubt(
         "no evidence",
         "There is only one checkpoint, so there is nothing to choose from: save more of them while training.",
@@ -94,6 +98,7 @@ def one_checkpoint() -> Doubt:
 
 
 def no_skill(level: str, about: Level) -> Doubt:
+    """The level does not beat the rules of thumb anywhere."""
     what = "No signal from weights alone" if level == "weights" else "This evidence does not beat the rules of thumb"
     beats = " beats the rules of thumb" if level == "weights" else ""
     mean, low, high = about.skill
@@ -105,6 +110,7 @@ def no_skill(level: str, about: Level) -> Doubt:
 
 
 def other_kind(kind: str, kinds: tuple[str, ...]) -> Doubt:
+    """Repaired in a way that was never calibrated. kind, kinds: as `decide` and `Calibration.kinds`."""
     known = " or ".join(kinds) or "nothing"
     return Doubt(
         OUTSIDE,
@@ -114,6 +120,7 @@ def other_kind(kind: str, kinds: tuple[str, ...]) -> Doubt:
 
 
 def other_ratio(ratio: float, ratios: tuple[float, float]) -> Doubt:
+    """A ratio beyond the calibrated ones, fractions removed."""
     return Doubt(
         OUTSIDE,
         f"Ratio {ratio:g} lies outside the calibrated {ratios[0]:g} to {ratios[1]:g}: fine-tune two or three "
@@ -122,11 +129,13 @@ def other_ratio(ratio: float, ratios: tuple[float, float]) -> Doubt:
 
 
 def other_number(number: int, fewest: int, most: int) -> Doubt:
+    """More or fewer checkpoints than the calibration stands."""
     what = "save more of them" if number < fewest else "name fewer of them, evenly spread, the final one among them"
     return Doubt(OUTSIDE, f"{number} checkpoints are outside the calibrated {fewest} to {most}: {what}.")
 
 
 def other_score(shape: Shape) -> Doubt:
+    """Scores that are no percentages, or that pruning raises."""
     return Doubt(
         OUTSIDE,
         f"A score of {shape.last:.3g} pruned against {shape.whole:.3g} unpruned is outside what was calibrated "
@@ -135,6 +144,7 @@ def other_score(shape: Shape) -> Doubt:
 
 
 def no_band(shape: Shape) -> Doubt:
+    """What pruning leaves was seen in too few settings."""
     return Doubt(
         OUTSIDE,
         f"The pruned final checkpoint keeps {percent(shape.kept)} of its score, for which too few settings were "
@@ -143,6 +153,7 @@ def no_band(shape: Shape) -> Doubt:
 
 
 def trivial_is_better(band: Band) -> Doubt:
+    """In this band a rule of thumb lost less."""
     return Doubt(
         "a rule of thumb is better",
         f"Where pruning leaves the network {band.name} like this, the rule of thumb {band.trivial!r} lost less than "
@@ -151,6 +162,7 @@ def trivial_is_better(band: Band) -> Doubt:
 
 
 def still_moving(shape: Shape) -> Doubt:
+    """The signal still rises at the end."""
     return Doubt(
         "still moving",
         f"The pruned score still rises at the last checkpoint (by {shape.rise:.1f} points since the one before): "
@@ -159,6 +171,7 @@ def still_moving(shape: Shape) -> Doubt:
 
 
 def flat(shape: Shape) -> Doubt:
+    """The signal ranges over no more than its noise."""
     return Doubt(
         "flat",
         f"The pruned score is flat: it ranges over {shape.peak - shape.low:.1f} points with a noise of "
@@ -167,6 +180,7 @@ def flat(shape: Shape) -> Doubt:
 
 
 def noisy(shape: Shape) -> Doubt:
+    """The peak stands out by less than the noise."""
     return Doubt(
         "noisier than its peak",
         f"The peak of the pruned score ({shape.peak - shape.elsewhere:.1f} points above the other checkpoints) is "
@@ -175,10 +189,12 @@ def noisy(shape: Shape) -> Doubt:
 
 
 def percent(share: float) -> str:
+    """A share of 1 as a whole percentage: 0.42 -> "42 %"."""
     return f"{100 * share:.0f} %"
 
 
 def independent(clusters: int) -> str:
+    """ "1 independent setting", "8 independent settings"."""
     return f"{clusters} independent setting{'' if clusters == 1 else 's'}"
 
 
