@@ -9,6 +9,7 @@ Letters: B sentences, b of them still open, S source tokens, T target tokens, V 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -57,8 +58,8 @@ def greedy(model: MarianMTModel, source: Tensor, limits: Tensor) -> list[list[in
                 attention_mask=every[..., : step + 1],
                 encoder_hidden_states=memory,
                 encoder_attention_mask=source_mask,
-                past_key_values=cache,
                 use_cache=True,
+                **{_cache_argument(decoder): cache},
             ).last_hidden_state  # (b, 1, d)
             tokens = _likeliest(model, hidden[:, -1])
             written[rows, step] = tokens  # a finished sentence may write on behind its EOS or limit: cut off below
@@ -113,6 +114,11 @@ class _EndAtLimit:
         ended[:, EOS] = 0.0
         full = tokens.shape[1] - 1 >= self._limits
         return torch.where(full[:, None], ended, scores)
+
+
+def _cache_argument(decoder: nn.Module) -> str:
+    """What this release of transformers calls the argument: past_key_values, later cache."""
+    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
 
 
 def _likeliest(model: MarianMTModel, hidden: Tensor) -> Tensor:
