@@ -48,7 +48,7 @@ class TokenBatch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TranslationTask:
+class TranslationTask(TextSpec):
     """Translation with a Transformer (MarianMTModel, untied)."""
 
     kind: ClassVar[str] = "translation"
@@ -56,32 +56,7 @@ class TranslationTask:
     plain_version: ClassVar[int] = 2  # 1: the first pairs of the corpus, longest sentences first
     setting_fields: ClassVar[tuple[str, ...]] = ("dataset", "layers", "d_model", "norm", "data_percent")
 
-    dataset: str = "wmt14"
-    """wmt14; generated (a German-English grammar, embedded); or the name of a folder with a parallel corpus."""
-    source: str = "de"
-    """Language to translate from, as the corpus names it."""
-    target: str = "en"
-    """Language to translate to."""
-    pairs: int = 0
-    """Size of the subsample of training pairs; 0 means all."""
-    pick: str = "random"
-    """How the subsample is taken: random (seeded, stored), or first (as the authors' code did)."""
-    subset_seed: int = 0
-    """Seed of the subsample and of the held-out pairs."""
-    data_percent: float = 100.0
-    """Share of the training pairs that is used, in percent: nested."""
-    heldout: int = 0
-    """Pairs taken out of the training text for each of two in-domain sets, heldout-a and heldout-b."""
-    max_words: int = 0
-    """Keep only pairs of at most so many words a side, in all sets; 0 means no limit."""
-    max_tokens: int = 100
-    """Training pairs with more tokens a side are left out."""
-    eval_pairs: int = 0
-    """Pairs of each evaluation set that are used, the first ones; 0 means all."""
-    vocab_size: int = 32_000
-    """Pieces of the joint sentencepiece vocabulary."""
-    tokenizer: str = "bpe"
-    """bpe or unigram."""
+    # First come the fields of TextSpec, which say what is translated; then:
     d_model: int = 512
     """Width of the model."""
     layers: int = 6
@@ -108,7 +83,7 @@ class TranslationTask:
     """Training pairs that model_similarity is measured on, evenly spaced; 0 means all."""
 
     def __post_init__(self) -> None:
-        _ = self.text  # checks its part of the fields
+        super().__post_init__()
         if self.norm not in NORMS:
             raise ValueError(f"norm is one of {', '.join(NORMS)}: got {self.norm!r}")
         for name in ("layers", "heads", "ffn", "beams", "d_model", "vocab_size"):
