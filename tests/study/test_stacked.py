@@ -176,7 +176,7 @@ def test_groups_done_before_their_worker_was_ended_are_done(toy_study: Study, tm
         schedule = Schedule(study, store, claims)
         assert not store.keys("failures")  # it went right since
         record_failure(store, done.pairs_key, "of an earlier run")
-        job = Job(done.trajectory, done, (left,))
+        job = Job(done.trajectory, done, (Job(left.trajectory, left),))
         _settle(job, TooLong("the time limit of 1 s"), schedule, Counter(), Bar(4, 2, store, quiet=True))
         assert store.keys("failures") == {left.pairs_key} and schedule.done == 4
 

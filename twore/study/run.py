@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,17 @@ from twore.data import data_folder
 from twore.provenance import code_version
 from twore.study.claims import Claims
 from twore.study.create import check_writable, open_study
+from twore.study.dense import dense_run
 from twore.study.executors import Executor, check_options, make_executor
 from twore.study.faults import Failure, FolderError, failed, folder_problem, free_memory, record_failure
 from twore.study.outcomes import Died, TooLong
 from twore.study.progress import Bar
 from twore.study.schedule import Job, Schedule
 from twore.study.signals import Stop, stop_signals
-from twore.study.specs import Study
+from twore.study.specs import Study, Trajectory
 from twore.study.stacked import fine_tuned_stack
-from twore.study.stages import Context, checkpoint_metrics, dense_run, fine_tuned_group
+from twore.study.stacked_dense import dense_stack
+from twore.study.stages import Context, checkpoint_metrics, fine_tuned_group
 from twore.study.store import Store
 from twore.study.tables import Results, read_results
 
@@ -120,10 +123,12 @@ def work(context: Context, job: Job) -> dict[str, Failure]:
     parts = job.parts
     errors: dict[str, Exception] = {}
     try:
-        if job.group is None:
+        if job.group is None and job.trajectory.study.numerics.dense_stack > 1:
+            errors = dense_stack(context, [part.trajectory for part in parts])
+            errors |= _measured(context, [part.trajectory for part in parts if part.key not in errors])
+        elif job.group is None:
             dense_run(context, job.trajectory)
-            for epoch in job.trajectory.epochs:
-                checkpoint_metrics(context, job.trajectory, epoch)
+            _measure(context, job.trajectory)
         elif job.group.trajectory.study.numerics.stack > 1:
             errors = fine_tuned_stack(context, [part.group for part in parts if part.group])
         else:
@@ -138,6 +143,22 @@ def work(context: Context, job: Job) -> dict[str, Failure]:
         errors.clear()
         free_memory()
     return failures
+
+
+def _measure(context: Context, trajectory: Trajectory) -> None:
+    for epoch in trajectory.epochs:
+        checkpoint_metrics(context, trajectory, epoch)
+
+
+def _measured(context: Context, trajectories: Sequence[Trajectory]) -> dict[str, Exception]:
+    """Measure the checkpoints of several dense runs; returns what failed."""
+    errors: dict[str, Exception] = {}
+    for trajectory in trajectories:
+        try:
+            _measure(context, trajectory)
+        except Exception as error:  # noqa: BLE001  the border of a dense run: the others in its stack go on
+            errors[trajectory.key] = error
+    return errors
 
 
 def _drive(schedule: Schedule, pool: Executor, context: Context, bar: Bar, stop: Stop) -> None:
