@@ -160,7 +160,6 @@ def test_auto_is_measured_on_the_heaviest_setting(toy_study: Study, monkeypatch:
         return 1.0 + width
 
     monkeypatch.setattr(stack_width, "_seconds", seconds)
-    monkeypatch.setattr(stack_width.os, "sysconf_names", {"SC_PAGE_SIZE": 0, "SC_PHYS_PAGES": 0})  # as on macOS
     study = replace(toy_study, settings=settings)
     assert stack_width.fastest_width(study, CPU, lambda task: task.load(None, torch.device("cpu"))) > 1
     assert set(measured) == {(64, 64)}

@@ -41,7 +41,8 @@ def kept(study: Study, out: Path) -> list[dict[str, Tensor]]:
     """Checkpoints and averages of every dense run, in order."""
     store = Store(out)
     places = [(store.checkpoint(t.key, e), store.average(t.key, e)) for t in study.trajectories for e in t.epochs]
-    return [read_tensors(path)[0] for both in places for path in both if path.exists()]
+    found = [read_tensors(path)[0] for both in places for path in both if path.exists()]
+    return [{name: tensor.clone() for name, tensor in file.items()} for file in found]  # of their own, not the file's
 
 
 def close(a: pd.DataFrame, b: pd.DataFrame) -> None:

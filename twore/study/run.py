@@ -135,7 +135,7 @@ def work(context: Context, job: Job) -> dict[str, Failure]:
             fine_tuned_group(context, job.group)
     except Exception as error:  # noqa: BLE001  the border of a job: whatever went wrong is recorded, the others go on
         errors = dict.fromkeys((part.key for part in parts), error)
-    failures = {key: failed(store, key, error) for key, error in errors.items()}
+    failures = {key: failed(store, key, error, width=job.width) for key, error in errors.items()}
     for part in parts:
         if part.key not in failures:
             store.drop("failures", part.key)
@@ -163,7 +163,7 @@ def _measured(context: Context, trajectories: Sequence[Trajectory]) -> dict[str,
 
 def _drive(schedule: Schedule, pool: Executor, context: Context, bar: Bar, stop: Stop) -> None:
     crashes: Counter[tuple[str, bool]] = Counter()
-    waited = False
+    waited, said = False, ""
     while not stop.overdue:
         while pool.free and not stop.asked and (job := schedule.next()) is not None:
             pool.submit(job, work, context, job)
@@ -177,6 +177,9 @@ def _drive(schedule: Schedule, pool: Executor, context: Context, bar: Bar, stop:
                 bar.say("waiting for jobs that other processes are doing")
                 waited = True
             time.sleep(POLL)
+        if pool.problem and pool.problem != said:
+            said = pool.problem
+            bar.say(said)
         bar.reach(schedule.done)
         bar.look(pool.words)
     stop.check()
@@ -198,6 +201,9 @@ def _settle(job: Job, outcome: Any, schedule: Schedule, crashes: Counter[tuple[s
         reason = f"exceeded {outcome.words}"
         if isinstance(outcome, Died):
             reason = f"its worker process {outcome.words}, {crashes[job.key, outcome.own]} times"
+            reason += (
+                f" (a smaller {job.width}, in a new --out, needs less memory)" if job.width and outcome.own else ""
+            )
         for part in job.parts:
             if schedule.is_done(part):  # before its worker ended, as some groups of a stack are
                 schedule.store.drop("failures", part.key)

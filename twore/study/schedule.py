@@ -52,6 +52,12 @@ class Job:
         return f"{words} and {len(self.more)} more" if self.more else words
 
     @property
+    def width(self) -> str:
+        """The flag that says how many models are trained at once, where it says more than one; else empty."""
+        numerics, name = self.trajectory.study.numerics, "dense_stack" if self.group is None else "stack"
+        return f"--numerics.{name}" if getattr(numerics, name) > 1 else ""
+
+    @property
     def cells(self) -> int:
         """Cells that this job finishes."""
         return sum(len(part.group.cell_keys) for part in self.parts if part.group)
