@@ -104,8 +104,8 @@ class RayPool:
             return ""
         if any(self._seat.room(resources) for resources in self._machines):
             return (
-                f"still waiting for a worker, which takes {self._seat.words}: machines of the Ray cluster have that, but "
-                "others use it, or workers start slowly"
+                f"still waiting for a worker, which takes {self._seat.words}: machines of the Ray cluster have that, "
+                "but others use it, or workers start slowly"
             )
         sizes = dict.fromkeys(_size(resources) for resources in self._machines)
         there = "; ".join(list(sizes)[:SHOWN]) or "no machine at all"

@@ -201,9 +201,8 @@ def _settle(job: Job, outcome: Any, schedule: Schedule, crashes: Counter[tuple[s
         reason = f"exceeded {outcome.words}"
         if isinstance(outcome, Died):
             reason = f"its worker process {outcome.words}, {crashes[job.key, outcome.own]} times"
-            reason += (
-                f" (a smaller {job.width}, in a new --out, needs less memory)" if job.width and outcome.own else ""
-            )
+            if job.width and outcome.own:
+                reason += f" (a smaller {job.width}, in a new --out, needs less memory)"
         for part in job.parts:
             if schedule.is_done(part):  # before its worker ended, as some groups of a stack are
                 schedule.store.drop("failures", part.key)
