@@ -2,6 +2,7 @@
 
     python benchmarks/stacked.py [--device cuda] [--json benchmarks/results/stacked.json]      # a few minutes
     python benchmarks/stacked.py --images --widths 1 4 16 64 --precision bf16 --depth 20       # CIFAR shapes only
+    python benchmarks/stacked.py --dense                              # dense runs: each model has batches of its own
 
 Cases: a PreResNet (convolutions, folded: one grouped convolution for all models), the same mapped (torch.func.vmap over
 the task's loss, float32 only), and a small Transformer (mapped). Each at the widths asked for, all with masks held, SGD
@@ -48,6 +49,7 @@ class Workload:
     batch: int  # images
     updates: int  # an epoch
     d_model: int
+    dense: bool
 
 
 class Batches:
@@ -87,7 +89,7 @@ class Batches:
 def single(work: Workload, clock: Clock, *, kind: str, width: int) -> int:
     """One model after the other: a single one is timed, and stands for all."""
     model, data, spec, numerics = _made(work, kind, 1)
-    pruner = Pruner(model[0], Pruning(kinds=_kinds(kind)), RATIO)
+    pruner = None if work.dense else Pruner(model[0], Pruning(kinds=_kinds(kind)), RATIO)
     return _timed(Run(model[0], data, spec, "finetune", 0, numerics, pruner), clock, work, 1)  # type: ignore[arg-type]
 
 
@@ -97,11 +99,12 @@ def stacked(work: Workload, clock: Clock, *, kind: str, width: int) -> int:
     if kind == "mapped":
         for model in models:
             model.channelwise = False  # type: ignore[assignment]
-    pruners = [Pruner(model, Pruning(kinds=_kinds(kind)), RATIO) for model in models]
+    pruners = [] if work.dense else [Pruner(model, Pruning(kinds=_kinds(kind)), RATIO) for model in models]
     stack = Stack(models, bf16=numerics.precision == "bf16")
-    holder = StackedPruner(stack, pruners)
+    holder = StackedPruner(stack, pruners) if pruners else None
     both = StackedData(data, stack)  # type: ignore[arg-type]
-    return _timed(Run(stack.module, both, spec, "finetune", 0, numerics, holder, width=width), clock, work, width)
+    seed = tuple(range(width)) if work.dense else 0
+    return _timed(Run(stack.module, both, spec, "finetune", seed, numerics, holder, width=width), clock, work, width)
 
 
 def _made(work: Workload, kind: str, width: int) -> tuple[list[nn.Module], Batches, Any, Numerics]:
@@ -145,8 +148,9 @@ def main() -> None:
     options = _arguments()
     about = provenance()
     work = Workload(
-        options.device, options.precision, options.depth, options.side, options.batch, options.updates, options.d_model
-    )
+        options.device, options.precision, options.depth, options.side, options.batch, options.updates, options.d_model,
+        options.dense,
+    )  # fmt: skip
     if work.device == "cuda":
         about["gpu"] = torch.cuda.get_device_name()
     kinds = ["folded"] if options.images else list(MODELS)
@@ -183,6 +187,7 @@ def _arguments() -> argparse.Namespace:
     widths = [1, 2, 4, 8, 16, 32, 64]
     parser.add_argument("--widths", type=positive, nargs="+", default=widths, help="models in a stack")
     parser.add_argument("--images", action="store_true", help="the folded PreResNet alone")
+    parser.add_argument("--dense", action="store_true", help="no masks, and batches of each model's own")
     parser.add_argument("--depth", type=int, default=8, help="of the PreResNet, 6n+2")
     parser.add_argument("--side", type=positive, default=32, help="of the images, pixels")
     parser.add_argument("--batch", type=positive, default=64, help="images")

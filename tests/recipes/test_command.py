@@ -44,6 +44,12 @@ def test_a_plan_writes_nothing(tmp_path, monkeypatch, capsys, calibrate):
     assert ("training updates measured here" in capsys.readouterr().err) == bool(calibrate)
 
 
+@pytest.mark.parametrize("flag", ["--numerics.stack=4", "--numerics.dense_stack=2", "--name=same"])
+def test_a_plan_says_that_stacks_are_not_counted(capsys, flag):
+    assert main(RECIPE, [*SMALL, "--dry-run", flag]) == 0
+    assert ("stacks are not counted" in capsys.readouterr().err) == ("stack" in flag)
+
+
 def test_a_plan_needs_no_data(monkeypatch, capsys):
     monkeypatch.setenv("TWORE_DATA", "nowhere")
     assert main(RECIPE, ["--preset", "cpu", "--dry-run", "--shard", "1/4"]) == 0

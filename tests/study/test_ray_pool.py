@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from types import SimpleNamespace
@@ -176,6 +177,32 @@ def test_as_many_workers_as_there_is_room_for(ray, tmp_path):
     pool.submit("a", len, "x")
     assert len(ray.actors) == 6  # three by its CPUs on each living machine, four by its GPU
     assert ray.actors[0].options["num_gpus"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("machines", "said"),
+    [
+        ([], r"no machine of the Ray cluster can hold a worker.* \(there: no machine at all\)"),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], r"1 CPU and 1 GPU \(there: 8 CPU and 0 GPU\): waiting for one to join"),
+        ([{"CPU": 2.0, "GPU": 1.0}], "still waiting for a worker.* others use it"),
+    ],
+)
+def test_a_cluster_without_room_is_said_after_a_while(ray, tmp_path, monkeypatch, machines, said):
+    ray.machines = [{"NodeID": "n", "Alive": True, "Resources": resources} for resources in machines]
+    now = 1000.0
+    monkeypatch.setattr(ray_pool.time, "monotonic", lambda: now)
+    pool = pool_of(tmp_path, workers=1, gpus=1.0)
+    pool.submit("a", len, "x")
+    assert not pool.problem
+    now += ray_pool.PATIENCE + 5
+    pool.wait(0)
+    assert re.search(said, pool.problem)
+    assert "\n" not in pool.problem
+    assert pool.words == "no worker for 35 s: each takes 1 CPU and 1 GPU"
+    begin(ray, 0)
+    pool.wait(0)
+    pool.wait(0)
+    assert not pool.problem
 
 
 def test_a_cluster_that_does_not_answer_is_said_at_once(ray, tmp_path, monkeypatch):

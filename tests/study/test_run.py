@@ -83,13 +83,13 @@ def test_a_failed_run_is_said_and_the_others_go_on(toy_study, tmp_path, capsys):
 
 
 def test_a_failure_goes_when_it_goes_right(toy_study, tmp_path, monkeypatch):
-    from twore.study import stages
+    from twore.study import dense
 
     def broken(*_args, **_options):
         raise OSError("disk on fire")
 
     with monkeypatch.context() as patched:
-        patched.setattr(stages, "score_model", broken)
+        patched.setattr(dense, "score_model", broken)
         assert len(run(toy_study, tmp_path).failures) == 2  # both dense runs
     assert run(toy_study, tmp_path).failures.empty
     assert not (tmp_path / "failures.csv").exists()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from toy import CPU, ToyData, ToyTask
 
-from twore.study import Study, run_study, stages
+from twore.study import Study, dense, run_study, stages
 from twore.training import Training
 
 
@@ -58,13 +58,14 @@ def test_a_task_without_samples_writes_no_table(tmp_path):
 
 def test_a_schedule_can_go_on_from_the_checkpoint(tmp_path, monkeypatch):
     rising = Training(epochs=2, batch_size=16, schedule="inverse_sqrt", lr=0.1, warmup=100, drops=())
-    seen, original = set(), stages.train
+    seen, original = set(), stages.train  # of cells
 
     def spy(run, **options):
         seen.add((run.role, run.began))
         return original(run, **options)
 
-    monkeypatch.setattr(stages, "train", spy)
+    for module in (dense, stages):
+        monkeypatch.setattr(module, "train", spy)
     for clock in ("restart", "continue"):
         study = make(dense=rising, finetune=replace(rising, clock=clock))
         run_study(study, tmp_path / clock, executor="serial", quiet=True)

@@ -20,7 +20,7 @@ from twore.study import stacked as stage
 from twore.study.claims import Claims
 from twore.study.create import open_study
 from twore.study.faults import FolderError, record_failure
-from twore.study.outcomes import TooLong
+from twore.study.outcomes import Died, TooLong
 from twore.study.progress import Bar
 from twore.study.run import _settle
 from twore.study.schedule import Job, Schedule
@@ -160,10 +160,24 @@ def test_auto_is_measured_on_the_heaviest_setting(toy_study: Study, monkeypatch:
         return 1.0 + width
 
     monkeypatch.setattr(stack_width, "_seconds", seconds)
-    monkeypatch.setattr(stack_width.os, "sysconf_names", {"SC_PAGE_SIZE": 0, "SC_PHYS_PAGES": 0})  # as on macOS
     study = replace(toy_study, settings=settings)
     assert stack_width.fastest_width(study, CPU, lambda task: task.load(None, torch.device("cpu"))) > 1
     assert set(measured) == {(64, 64)}
+
+
+def test_without_memory_a_narrower_stack_is_named(
+    toy_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = wide(replace(toy_study, dense_seeds=(0,), checkpoints=(4,), probe_batches=0), 2)
+    monkeypatch.setattr(stage, "StackedData", Mock(side_effect=MemoryError()))
+    reasons = run_study(study, tmp_path, executor="serial", quiet=True).failures["reason"]
+    assert reasons.str.startswith("out of memory: a smaller --numerics.stack, in a new --out, needs less").all()
+    store, job = Store(tmp_path), Job(study.trajectories[0], next(study.trajectories[0].groups()))
+    with Claims(store.claims) as claims:
+        schedule, crashes = Schedule(study, store, claims), Counter({(job.key, True): 5})
+        _settle(job, Died("was killed by signal 9"), schedule, crashes, Bar(4, 2, store, quiet=True))
+    record = store.get("failures", job.key)
+    assert record is not None and "6 times (a smaller --numerics.stack, in a new --out" in record["reason"]
 
 
 def test_groups_done_before_their_worker_was_ended_are_done(toy_study: Study, tmp_path: Path) -> None:
@@ -176,7 +190,7 @@ def test_groups_done_before_their_worker_was_ended_are_done(toy_study: Study, tm
         schedule = Schedule(study, store, claims)
         assert not store.keys("failures")  # it went right since
         record_failure(store, done.pairs_key, "of an earlier run")
-        job = Job(done.trajectory, done, (left,))
+        job = Job(done.trajectory, done, (Job(left.trajectory, left),))
         _settle(job, TooLong("the time limit of 1 s"), schedule, Counter(), Bar(4, 2, store, quiet=True))
         assert store.keys("failures") == {left.pairs_key} and schedule.done == 4
 

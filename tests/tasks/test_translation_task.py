@@ -15,7 +15,7 @@ from twore.data import DataError
 from twore.data.vocabulary import EOS, PAD
 from twore.pruning import prunable_weights
 from twore.seeds import seed_everything
-from twore.study.stages import samples_of, score_model
+from twore.study.scoring import samples_of, score_model
 from twore.tasks import TranslationTask, translation
 from twore.tasks.bleu import translation_scores
 from twore.training import Numerics, Run, Training, train

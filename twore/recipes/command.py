@@ -236,9 +236,8 @@ def estimate_in_words(
 
     shards = shard[1] if shard else 1
     if not calibrate:
-        return cost.table(
-            cost.estimate(study), workers=workers, shards=shards, source=cost.assumed_source(study.numerics)
-        )
+        source = cost.assumed_source(study.numerics)
+        return cost.table(cost.estimate(study), workers=workers, shards=shards, source=source) + _stacks(study)
     try:
         measured = Calibration(study, data)
         found = cost.estimate(study, measured)
@@ -246,7 +245,13 @@ def estimate_in_words(
         raise
     except ValueError as error:  # a device that is not here
         raise ConfigError(str(error)) from error
-    return cost.table(found, workers=workers, shards=shards, source=measured.source)
+    return cost.table(found, workers=workers, shards=shards, source=measured.source) + _stacks(study)
+
+
+def _stacks(study: Study) -> str:
+    """A line for an estimate of a study that trains several models at once."""
+    stacked = (study.numerics.stack, study.numerics.dense_stack) != (1, 1)
+    return "\nstacks are not counted: the hours are those of one model after the other" if stacked else ""
 
 
 class _Say(logging.Handler):

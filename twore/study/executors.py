@@ -33,6 +33,10 @@ class Executor(Protocol):
     def words(self) -> str:
         """Who works, in a few words for the progress bar; may be empty."""
 
+    @property
+    def problem(self) -> str:
+        """Why nobody works though there are jobs, in one sentence, when that has lasted; else empty."""
+
     def submit(self, job: Any, work: Callable[..., Any], *args: Any) -> None:
         """Start `work(*args)`."""
 
@@ -46,7 +50,7 @@ class Executor(Protocol):
 class Serial:
     """One job at a time, in this process."""
 
-    words = ""
+    words = problem = ""
 
     def __init__(self, threads: int) -> None:
         use_threads(threads)

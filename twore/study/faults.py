@@ -31,11 +31,14 @@ class Failure:
     stop: bool = False
 
 
-def failed(store: Store, key: str, error: Exception) -> Failure:
-    """What an error in a job means; recorded in the store unless that is what failed."""
+def failed(store: Store, key: str, error: Exception, *, width: str = "") -> Failure:
+    """What an error in a job means; recorded in the store unless that is what failed.
+
+    width: of a stack, the flag that sets it: --numerics.stack.
+    """
     problem = folder_problem(error, store.root.parent)
     if problem is None:
-        reason = _reason(error)
+        reason = _reason(error, width)
         try:
             record_failure(store, key, reason, "".join(traceback.format_exception(error)))
         except OSError as other:
@@ -70,9 +73,10 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, width: str) -> str:
     words = f"{type(error).__name__}: {error}"
     on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # torch has no class for it
     if on_cpu or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return f"out of memory: fewer --workers, or a smaller --numerics.stack, need less ({words})"
+        way = f"a smaller {width}, in a new --out, needs less, and so do fewer --workers" if width else ""
+        return f"out of memory: {way or 'fewer --workers need less'} ({words})"
     return words

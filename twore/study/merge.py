@@ -21,9 +21,10 @@ from twore.files import CorruptFileError, read_record, read_tensors, write_bytes
 from twore.pruning import load_masks
 from twore.study.config import ConfigError, flat_values, load_study, save_study
 from twore.study.create import STUDY_FILE, check_writable
+from twore.study.dense import dense_run_done
 from twore.study.schedule import Job
 from twore.study.specs import Study
-from twore.study.stages import dense_run_done, group_done
+from twore.study.stages import group_done
 from twore.study.status import read_status
 from twore.study.store import Store
 from twore.study.tables import read_results

@@ -30,7 +30,7 @@ ABANDON_SECONDS, END_SECONDS = 2.0, 10.0  # to leave a job; to leave when idle; 
 class ProcessPool:
     """Worker processes on this machine; on a machine with several GPUs they take turns over them."""
 
-    words = ""
+    words = problem = ""
 
     def __init__(self, workers: int, threads: int, time_limit: float | None = None, gpus: tuple[str, ...] = ()) -> None:
         given = [gpus[number % len(gpus)] if gpus else None for number in range(workers)]

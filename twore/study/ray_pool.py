@@ -27,7 +27,9 @@ from twore.study.ray_worker import Place, RayWorker, software
 from twore.study.signals import HANDLED
 
 LOOK_EVERY = 5.0  # seconds between looks at how much room the cluster has
+PATIENCE = 30.0  # seconds without any worker before it is said why; our choice: Python starts slowly from a file server
 ANSWER_SECONDS = 20.0  # for a cluster's head to answer; our choice
+SHOWN = 3  # kinds of machines that are named when none is large enough
 STARTS = 3  # attempts to start Ray here: it gives itself 30 s, which a busy machine may exceed
 STILLBORN = 5  # workers in a row that die before they begin: then something is wrong with the cluster
 OBJECT_STORE = 100_000_000  # bytes, a little over the least that Ray takes: jobs and answers are small
@@ -71,7 +73,9 @@ class RayPool:
         self._hands: list[_Hand] = []
         self._queue: deque[tuple[Any, Callable[..., Any], tuple]] = deque()
         self._stillborn = 0
-        self._room, self._looked = 1, float("-inf")
+        self._machines: list[dict[str, float]] = []
+        self._looked = float("-inf")
+        self._alone: float | None = None  # on the monotonic clock: since when there are jobs and no worker
 
     @property
     def free(self) -> int:
@@ -89,8 +93,26 @@ class RayPool:
         places = [hand.place for hand in self._hands if hand.place is not None]
         machines = len({place.node for place in places})
         if not places:
-            return f"no worker yet: each takes {self._seat.words}"
+            waiting = "" if self._alone is None else f" for {time.monotonic() - self._alone:.0f} s"
+            return f"no worker{waiting or ' yet'}: each takes {self._seat.words}"
         return f"{_count(len(places), 'worker')} on {_count(machines, 'machine')}"
+
+    @property
+    def problem(self) -> str:
+        """Why there has been no worker for a while: no machine is large enough, or others fill them."""
+        if self._alone is None or time.monotonic() - self._alone < PATIENCE:
+            return ""
+        if any(self._seat.room(resources) for resources in self._machines):
+            return (
+                f"still waiting for a worker, which takes {self._seat.words}: machines of the Ray cluster have that, "
+                "but others use it, or workers start slowly"
+            )
+        sizes = dict.fromkeys(_size(resources) for resources in self._machines)
+        there = "; ".join(list(sizes)[:SHOWN]) or "no machine at all"
+        return (
+            f"no machine of the Ray cluster can hold a worker, which takes {self._seat.words} (there: {there}): "
+            "waiting for one to join; a smaller --numerics.threads or more --slots a GPU need less"
+        )
 
     def submit(self, job: Any, work: Callable[..., Any], *args: Any) -> None:
         """Give `work(*args)` to a free worker, or to the first that comes."""
@@ -133,11 +155,15 @@ class RayPool:
 
     def _hire(self) -> None:
         """Ask the cluster for the workers that are missing; Ray starts them as there is room."""
-        if self._asked is None and time.monotonic() - self._looked > LOOK_EVERY:
+        if any(hand.place is not None for hand in self._hands):
+            self._alone = None
+        elif self._alone is None:
+            self._alone = time.monotonic()
+        if time.monotonic() - self._looked > LOOK_EVERY:
             self._looked = time.monotonic()
-            machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            self._room = max(1, sum(self._seat.room(resources) for resources in machines))
-        while len(self._hands) < (self._room if self._asked is None else self._asked):
+            self._machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        room = max(1, sum(self._seat.room(resources) for resources in self._machines))
+        while len(self._hands) < (room if self._asked is None else self._asked):
             actor = self._ray.remote(RayWorker).options(
                 num_cpus=self._seat.cpus, num_gpus=self._seat.gpus, max_restarts=0, scheduling_strategy="SPREAD",
                 runtime_env={"env_vars": _environment(self._seat.cpus)},
@@ -276,6 +302,11 @@ def _sentence(error: BaseException) -> str:
     said = lines[-1] if lines else type(error).__name__
     detail = re.search(r"exit detail: (.*)", said)
     return re.split(r"\. |\.$", detail[1] if detail else said)[0][:200]
+
+
+def _size(resources: dict[str, float]) -> str:
+    """What a machine has, in words."""
+    return f"{resources.get('CPU', 0.0):g} CPU and {resources.get('GPU', 0.0):g} GPU"
 
 
 def _count(number: int, what: str) -> str:

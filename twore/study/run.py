@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,17 @@ from twore.data import data_folder
 from twore.provenance import code_version
 from twore.study.claims import Claims
 from twore.study.create import check_writable, open_study
+from twore.study.dense import dense_run
 from twore.study.executors import Executor, check_options, make_executor
 from twore.study.faults import Failure, FolderError, failed, folder_problem, free_memory, record_failure
 from twore.study.outcomes import Died, TooLong
 from twore.study.progress import Bar
 from twore.study.schedule import Job, Schedule
 from twore.study.signals import Stop, stop_signals
-from twore.study.specs import Study
+from twore.study.specs import Study, Trajectory
 from twore.study.stacked import fine_tuned_stack
-from twore.study.stages import Context, checkpoint_metrics, dense_run, fine_tuned_group
+from twore.study.stacked_dense import dense_stack
+from twore.study.stages import Context, checkpoint_metrics, fine_tuned_group
 from twore.study.store import Store
 from twore.study.tables import Results, read_results
 
@@ -120,17 +123,19 @@ def work(context: Context, job: Job) -> dict[str, Failure]:
     parts = job.parts
     errors: dict[str, Exception] = {}
     try:
-        if job.group is None:
+        if job.group is None and job.trajectory.study.numerics.dense_stack > 1:
+            errors = dense_stack(context, [part.trajectory for part in parts])
+            errors |= _measured(context, [part.trajectory for part in parts if part.key not in errors])
+        elif job.group is None:
             dense_run(context, job.trajectory)
-            for epoch in job.trajectory.epochs:
-                checkpoint_metrics(context, job.trajectory, epoch)
+            _measure(context, job.trajectory)
         elif job.group.trajectory.study.numerics.stack > 1:
             errors = fine_tuned_stack(context, [part.group for part in parts if part.group])
         else:
             fine_tuned_group(context, job.group)
     except Exception as error:  # noqa: BLE001  the border of a job: whatever went wrong is recorded, the others go on
         errors = dict.fromkeys((part.key for part in parts), error)
-    failures = {key: failed(store, key, error) for key, error in errors.items()}
+    failures = {key: failed(store, key, error, width=job.width) for key, error in errors.items()}
     for part in parts:
         if part.key not in failures:
             store.drop("failures", part.key)
@@ -140,9 +145,25 @@ def work(context: Context, job: Job) -> dict[str, Failure]:
     return failures
 
 
+def _measure(context: Context, trajectory: Trajectory) -> None:
+    for epoch in trajectory.epochs:
+        checkpoint_metrics(context, trajectory, epoch)
+
+
+def _measured(context: Context, trajectories: Sequence[Trajectory]) -> dict[str, Exception]:
+    """Measure the checkpoints of several dense runs; returns what failed."""
+    errors: dict[str, Exception] = {}
+    for trajectory in trajectories:
+        try:
+            _measure(context, trajectory)
+        except Exception as error:  # noqa: BLE001  the border of a dense run: the others in its stack go on
+            errors[trajectory.key] = error
+    return errors
+
+
 def _drive(schedule: Schedule, pool: Executor, context: Context, bar: Bar, stop: Stop) -> None:
     crashes: Counter[tuple[str, bool]] = Counter()
-    waited = False
+    waited, said = False, ""
     while not stop.overdue:
         while pool.free and not stop.asked and (job := schedule.next()) is not None:
             pool.submit(job, work, context, job)
@@ -156,6 +177,9 @@ def _drive(schedule: Schedule, pool: Executor, context: Context, bar: Bar, stop:
                 bar.say("waiting for jobs that other processes are doing")
                 waited = True
             time.sleep(POLL)
+        if pool.problem and pool.problem != said:
+            said = pool.problem
+            bar.say(said)
         bar.reach(schedule.done)
         bar.look(pool.words)
     stop.check()
@@ -177,6 +201,8 @@ def _settle(job: Job, outcome: Any, schedule: Schedule, crashes: Counter[tuple[s
         reason = f"exceeded {outcome.words}"
         if isinstance(outcome, Died):
             reason = f"its worker process {outcome.words}, {crashes[job.key, outcome.own]} times"
+            if job.width and outcome.own:
+                reason += f" (a smaller {job.width}, in a new --out, needs less memory)"
         for part in job.parts:
             if schedule.is_done(part):  # before its worker ended, as some groups of a stack are
                 schedule.store.drop("failures", part.key)

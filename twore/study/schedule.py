@@ -26,17 +26,18 @@ from twore.study.store import Store
 class Job:
     """One unit of work for a worker: a dense run with its checkpoint metrics, or a group of cells.
 
-    more: further groups that run in the same stack (numerics.stack above 1). Each keeps its own claim and failures.
+    more: further jobs that run in the same stack: groups (numerics.stack above 1), or dense runs of other seeds
+    (numerics.dense_stack). Each keeps its own claim and failures.
     """
 
     trajectory: Trajectory
     group: Group | None = None
-    more: tuple[Group, ...] = ()
+    more: tuple[Job, ...] = ()
 
     @property
     def parts(self) -> list[Job]:
-        """The job itself, or one for each group of a stack."""
-        return [Job(group.trajectory, group) for group in (self.group, *self.more) if group] or [self]
+        """The job itself, or each job of a stack."""
+        return [replace(self, more=()), *self.more] if self.more else [self]
 
     @property
     def key(self) -> str:
@@ -51,9 +52,15 @@ class Job:
         return f"{words} and {len(self.more)} more" if self.more else words
 
     @property
+    def width(self) -> str:
+        """The flag that says how many models are trained at once, where it says more than one; else empty."""
+        numerics, name = self.trajectory.study.numerics, "dense_stack" if self.group is None else "stack"
+        return f"--numerics.{name}" if getattr(numerics, name) > 1 else ""
+
+    @property
     def cells(self) -> int:
         """Cells that this job finishes."""
-        return sum(len(group.cell_keys) for group in (self.group, *self.more) if group)
+        return sum(len(part.group.cell_keys) for part in self.parts if part.group)
 
 
 class Schedule:
@@ -111,7 +118,7 @@ class Schedule:
             return self._again.pop()
         job = self._claimed(self._dense) or self._claimed(self._ready)
         job = self._claimed(self._ready) if job is None and self._release() else job
-        return job if job is None or job.group is None else self._with_more(job, job.group)
+        return job if job is None else self._with_more(job)
 
     def again(self, job: Job) -> None:
         """A job whose worker died is to start again."""
@@ -126,19 +133,17 @@ class Schedule:
         """Groups whose checkpoint never came, since their dense run failed."""
         return self._waiting
 
-    def _with_more(self, job: Job, first: Group) -> Job:
-        """The job with ready ones that fit its stack, claimed too."""
-        more: list[Group] = []
-        while 1 + len(more) < first.trajectory.study.numerics.stack:
-            other = self._claimed(self._ready, like=first)
-            if other is None or other.group is None:
-                break
-            more.append(other.group)
-        return replace(job, more=tuple(more))
+    def _with_more(self, job: Job) -> Job:
+        """The job with ones that can start now and fit its stack, claimed too."""
+        numerics, more = job.trajectory.study.numerics, list[Job]()
+        jobs, width = (self._dense, numerics.dense_stack) if job.group is None else (self._ready, numerics.stack)
+        while 1 + len(more) < width and (other := self._claimed(jobs, like=job)) is not None:
+            more.append(other)
+        return replace(job, more=tuple(more)) if more else job
 
-    def _claimed(self, jobs: list[Job], like: Group | None = None) -> Job | None:
+    def _claimed(self, jobs: list[Job], like: Job | None = None) -> Job | None:
         for job in list(jobs):
-            if like is not None and job.group is not None and not stackable(like, job.group):
+            if like is not None and not stackable(like, job):
                 continue
             if not self._claims.take(job.key):
                 continue
@@ -172,13 +177,17 @@ class Schedule:
         return found
 
 
-def stackable(one: Group, other: Group) -> bool:
-    """Whether the cells of two groups can run in one stack: trained alike, on the same batches, by the same clock."""
+def stackable(one: Job, other: Job) -> bool:
+    """Whether two jobs can run in one stack: dense runs, or cells of groups, that are trained alike; cells by the same
+    clock, too."""
     a, b = one.trajectory.study, other.trajectory.study
+    if one.group is None or other.group is None:
+        return one.group is other.group and (a.task, a.dense) == (b.task, b.dense)
     alike = ("task", "finetune", "pruning", "finetune_seeds")
     if any(getattr(a, name) != getattr(b, name) for name in alike):
         return False
-    return a.finetune.clock == "restart" or (one.trajectory.key, one.epoch) == (other.trajectory.key, other.epoch)
+    places = [(job.trajectory.key, job.group.epoch) for job in (one, other) if job.group]
+    return a.finetune.clock == "restart" or places[0] == places[1]
 
 
 def in_share(key: str, shard: tuple[int, int] | None) -> bool:

@@ -140,7 +140,7 @@ class Trajectory:
             "data": s.data_fingerprint,
             "dense": s.dense,
             "seed": self.seed,
-            "numerics": replace(s.numerics, stack=1),  # dense runs are not stacked: studies of any width share them
+            "numerics": replace(s.numerics, stack=1),  # of cells: studies of any such width share dense runs
         }
         return key_of("trajectory", value | ({"origin": s.origin} if s.origin else {}))
 

@@ -8,7 +8,6 @@ where two widths in a row gain nothing, where the next would not fit the memory,
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import torch
 
 from twore.seeds import seed_everything
 from twore.study.cost import size_of
+from twore.study.memory import free_bytes
 from twore.study.specs import Study
 from twore.study.trial import FirstBatches
 from twore.tasks.base import Task, TaskData
@@ -110,5 +110,4 @@ def _free_memory(device: str) -> int:
     """Bytes that are free on the device."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"  # macOS: all there is
-    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+    return free_bytes()

@@ -30,9 +30,9 @@ from twore.study.stages import (
     needs_weights,
     paired,
     started_cell,
-    watched,
 )
 from twore.study.store import Store
+from twore.study.watching import watched
 from twore.training import (
     Epoch,
     Pruner,

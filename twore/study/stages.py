@@ -1,4 +1,4 @@
-"""The stages of a study: dense run, checkpoint metrics, fine-tuned cells, pair metrics.
+"""The stages of a study after the dense run (twore.study.dense): checkpoint metrics, fine-tuned cells, pair metrics.
 
 Each begins with "done? return" and ends with the one write that makes it done, so rerunning is free and a killed worker
 leaves nothing half-true. A stage runs in any process: all it needs is a Context and what it computes.
@@ -6,13 +6,9 @@ leaves nothing half-true. A stage runs in any process: all it needs is a Context
 
 from __future__ import annotations
 
-import logging
 import math
-import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,75 +16,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from twore.files import CorruptFileError, read_about, write_record
+from twore.files import CorruptFileError, read_about
 from twore.pruning import audit_masks, recalibrate_batchnorm, save_masks
-from twore.seeds import derive_seed, seed_everything
+from twore.seeds import derive_seed
 from twore.study.claims import Claims
 from twore.study.context import Context, check_data, data_of, provenance
+from twore.study.dense import initial_model
 from twore.study.pairs import pair_rows
 from twore.study.probes import probe, probed
+from twore.study.scoring import samples_of, score_model
 from twore.study.specs import Group, Trajectory
+from twore.study.stacked_dense import dense_alone
 from twore.study.store import Store, set_aside
+from twore.study.watching import watched
 from twore.study.weight_metrics import weight_metrics
-from twore.tasks.base import TaskData
-from twore.training import DivergedError, Epoch, Numerics, Pruner, Run, make_average, train
+from twore.training import Epoch, Pruner, Run, train
 from twore.training.state import load_weights, save_weights
-
-log = logging.getLogger("twore")
-
-WATCH_EVERY = 2.0  # seconds between progress records of a job
-
-
-def dense_run(context: Context, trajectory: Trajectory) -> None:
-    """Train the dense model and keep its checkpoints. Done when the record and all asked checkpoints exist."""
-    store = Store(context.out)
-    if dense_run_done(store, trajectory):
-        return
-    if trajectory.study.origin:
-        raise RuntimeError(
-            "this checkpoint was trained elsewhere, and its copy here is lost: run the command that brought it in again"
-        )
-    started, study, key = time.monotonic(), trajectory.study, trajectory.key
-    data = data_of(context, study)
-    check_data(store, key, data)
-    model = initial_model(trajectory).to(context.device)
-    write_record(store.data_record(key), data.describe())
-    state = store.run_state(key)
-    words = f"dense {trajectory.setting} seed={trajectory.seed}"
-    with watched(store, key, words, study.dense.epochs) as watch, context.curves(f"dense-{key}") as draw:
-        initial = score_model(model, data, study.numerics)
-        if 0 in trajectory.epochs:
-            save_weights(store.checkpoint(key, 0), model, {"epoch": 0, "update": 0})
-
-        def after_epoch(record: Epoch) -> dict[str, Any]:
-            watch(record)
-            if record.epoch in trajectory.epochs:
-                about = {"epoch": record.epoch, "update": record.update}
-                if average is not None:  # first, so that a checkpoint that is there has its average
-                    save_weights(store.average(key, record.epoch), average.module, about)
-                save_weights(store.checkpoint(key, record.epoch), model, about)
-            scores = score_model(model, data, study.numerics)
-            draw(record, scores)
-            return scores | (samples_of(model, data, study.numerics) if record.epoch in trajectory.epochs else {})
-
-        average = make_average(model, study.dense, data)
-        run = Run(model, data, study.dense, "dense", trajectory.seed, study.numerics, average=average)
-        epochs = train(run, after_epoch=after_epoch, state=state)
-    record = {"initial": initial, "epochs": [asdict(e) for e in epochs], "provenance": provenance(context, started)}
-    store.put("trajectories", key, record)
-    state.unlink(missing_ok=True)
-
-
-def initial_model(trajectory: Trajectory) -> nn.Module:
-    """The model before training, on the CPU."""
-    seed_everything(derive_seed("init", trajectory.seed))
-    return trajectory.study.task.build()
-
-
-def dense_run_done(store: Store, trajectory: Trajectory) -> bool:
-    """Whether the dense run's record and all its asked checkpoints exist."""
-    record = store.get("trajectories", trajectory.key)
-    return record is not None and all(store.checkpoint(trajectory.key, epoch).exists() for epoch in trajectory.epochs)
 
 
 def checkpoint_metrics(context: Context, trajectory: Trajectory, epoch: int) -> None:
@@ -151,35 +94,6 @@ def load_checkpoint(context: Context, trajectory: Trajectory, epoch: int) -> nn.
     return model.to(context.device)
 
 
-@torch.inference_mode()
-def score_model(model: nn.Module, data: TaskData, numerics: Numerics) -> dict[str, Any]:
-    """All scores: of the test split by their own names, of any other split with its name as prefix: valid_score.
-
-    DivergedError when a score or an output is not a finite number: a network that says NaN is still right by chance.
-    """
-    model.eval()
-    scores: dict[str, Any] = {"valid_score": math.nan}
-    with numerics.autocast():
-        if not bool(data.outputs(model, next(iter(data.plain()))).isfinite().all()):  # one batch: NaN spreads to all
-            raise DivergedError("the trained network's outputs are not finite: try a lower lr, or clip")
-        for split in data.splits:
-            for name, value in data.evaluate(model, split).items():
-                if isinstance(value, float) and not math.isfinite(value):
-                    raise DivergedError(f"the {name} on the {split} split is {value}: try a lower lr, or clip")
-                scores[name if split == "test" else f"{split}_{name}"] = value
-    return scores
-
-
-@torch.inference_mode()
-def samples_of(model: nn.Module, data: TaskData, numerics: Numerics) -> dict[str, Any]:
-    """What the model makes of the task's sample inputs, {"samples": texts}; empty for a task without any."""
-    if not hasattr(data, "samples"):
-        return {}
-    model.eval()
-    with numerics.autocast():
-        return {"samples": data.samples(model)}
-
-
 def _restore(context: Context, trajectory: Trajectory, path: Path, model: nn.Module) -> None:
     """Load a checkpoint that was broken or missing; train again unless another process just did."""
     try:
@@ -187,7 +101,8 @@ def _restore(context: Context, trajectory: Trajectory, path: Path, model: nn.Mod
     except (CorruptFileError, FileNotFoundError) as error:
         set_aside(path, error)
         Store(context.out).drop("trajectories", trajectory.key)
-        dense_run(context, trajectory)
+        with torch.enable_grad():  # a probe found it broken
+            dense_alone(context, trajectory)
         load_weights(path, model)
 
 
@@ -279,25 +194,3 @@ def pair_metrics(context: Context, group: Group, again: Callable[[Group, int], N
             load_weights(store.weights(key), models[seed])
     rows = pair_rows(models, data, study)
     store.put("pairs", group.pairs_key, {"rows": rows, "provenance": provenance(context, started)})
-
-
-@contextmanager
-def watched(store: Store, key: str, words: str, epochs: int) -> Iterator[Any]:
-    """Keep a record of a running job for the progress bar and for `twore status`; gone when the job ends well."""
-    last = -math.inf
-
-    def watch(record: Epoch) -> None:
-        nonlocal last
-        if time.monotonic() - last > WATCH_EVERY:
-            last = time.monotonic()
-            now = {
-                "what": words,
-                "epoch": record.epoch,
-                "epochs": epochs,
-                "train_loss": record.train_loss,
-                "rate": record.rate,
-            }
-            store.put("running", key, now | {"host": socket.gethostname(), "at": time.time()})
-
-    yield watch
-    store.drop("running", key)

@@ -2,8 +2,8 @@
 
 What differs is given: the data (a task's TaskData), the Training values, the masks to hold; and whether the model is
 one, or a stack of several (twore.training.stacking). The loop reports each epoch as a record; it writes no result of
-its own. Random streams are derived from the seed and the epoch, so a resumed
-run repeats the uninterrupted one exactly. The host does not wait for the device inside an epoch.
+its own. Random streams are derived from the seed and the epoch, so a resumed run repeats the uninterrupted one exactly.
+The host does not wait for the device inside an epoch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from twore.seeds import derive_seed, seed_everything
 from twore.tasks.base import TaskData
 from twore.training.numerics import Numerics
 from twore.training.spec import Training
-from twore.training.stacking import clip_each
+from twore.training.stacking import StackedData, clip_each
 from twore.training.state import Part, load_run, save_run
 
 SAVE_EVERY = 60.0  # seconds between saved run states; our choice: a kill costs at most this and one epoch
@@ -83,8 +83,8 @@ class Trained(Protocol):
     def updates(self, batch_size: int) -> int:
         """Batches of an epoch."""
 
-    def epoch(self, batch_size: int, seed: int) -> Iterator[Any]:
-        """The training set once."""
+    def epoch(self, batch_size: int, seed: Any) -> Iterator[Any]:
+        """The training set once. seed: a number, or one for each model of a stack."""
 
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, int]:
         """The training loss summed over the batch's examples, () or (K,), and their number."""
@@ -98,7 +98,7 @@ class Run:
     data: Trained
     spec: Training
     role: str  # names the random stream: "dense" or "finetune"
-    seed: int  # numbers it
+    seed: int | tuple[int, ...]  # numbers it; a stack whose models have streams of their own gives one for each
     numerics: Numerics
     holder: Holder | None = None
     average: AveragedModel | None = None  # of make_average: updated after every update, kept in the run's state
@@ -186,14 +186,14 @@ def _train_epoch(run: Run, optimizer: Optimizer, *, done: int, update: int) -> E
     """One pass over the data, after `done` epochs and `update` updates."""
     model, spec = run.model, run.spec
     parameters = [p for p in model.parameters() if p.requires_grad]
-    seed_everything(derive_seed(run.role, run.seed, "layers", done))  # dropout
+    _seed_layers(run, done)
     model.train()
     start, first = time.perf_counter(), update
     before, updates_before = run.began
     lr = spec.lr_at(before + done, updates_before + update)
     expected = math.ceil(run.data.updates(spec.batch_size) / spec.accumulate)
     loss_sum, count = torch.zeros(() if run.width is None else run.width, device=parameters[0].device), 0
-    batches = run.data.epoch(spec.batch_size, derive_seed(run.role, run.seed, "order", done))
+    batches = run.data.epoch(spec.batch_size, _derived(run, "order", done))
     for group in _grouped(batches, spec.accumulate):
         lr = spec.lr_at(before + done, updates_before + update)
         for options in optimizer.param_groups:
@@ -227,6 +227,24 @@ def _train_epoch(run: Run, optimizer: Optimizer, *, done: int, update: int) -> E
     if run.width is None:
         return Epoch(done + 1, update, lr, means[0], rate)
     return StackEpoch(done + 1, update, lr, math.fsum(finite) / len(finite), rate, each=tuple(means))
+
+
+def _seed_layers(run: Run, done: int) -> None:
+    """What layers draw, which is dropout: from torch's global generator, or each model of a stack from its own."""
+    seed = _derived(run, "layers", done)
+    if isinstance(seed, tuple):
+        if not isinstance(run.data, StackedData):
+            raise ValueError("several seeds are for a stack: give the run StackedData")
+        run.data.seed_noise(seed)
+        seed = seed[0]
+    seed_everything(seed)
+
+
+def _derived(run: Run, stream: str, done: int) -> int | tuple[int, ...]:
+    """The seed of an epoch's stream, or one for each model."""
+    if isinstance(run.seed, tuple):
+        return tuple(derive_seed(run.role, seed, stream, done) for seed in run.seed)
+    return derive_seed(run.role, run.seed, stream, done)
 
 
 def _grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -9,7 +9,7 @@ import ctypes
 import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import torch
@@ -34,6 +34,8 @@ class Numerics:
     stack: int = 1
     """Cells of one fine-tune seed that run as one stacked model; 1: one by one; 0: the fastest width that fits the
     memory, measured once when the study is created."""
+    dense_stack: int = field(default=1, metadata={"since": "0.1.0"})
+    """Dense runs of one setting, which differ in their seed, that train as one stacked model; 1: one by one."""
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
@@ -44,6 +46,8 @@ class Numerics:
             raise ValueError(f"threads is at least 1: got {self.threads}")
         if self.stack < 0:
             raise ValueError(f"stack is a number of models, or 0 to measure it: got {self.stack}")
+        if self.dense_stack < 1:
+            raise ValueError(f"dense_stack is a number of models, at least 1: got {self.dense_stack}")
 
     def autocast(self) -> AbstractContextManager:
         """The context in which forward passes run."""

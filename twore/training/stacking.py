@@ -1,9 +1,10 @@
 """Stacks: K models of one architecture that train as one, each with its own weights, masks and statistics.
 
 A stack is a module with the models' parameter names, every parameter and buffer with an axis K in front. It shares
-memory with its models: they are views of it, so each is pruned, scored and saved as if it stood alone. All models see
-the same batches (all cells of a fine-tune seed do, see twore.seeds) and, with dropout, the same noise, as they would
-one by one. No sum runs over K, so a model that diverges leaves the others as they are.
+memory with its models: they are views of it, so each is pruned, scored and saved as if it stood alone. Its models see
+the same batches and, with dropout, the same noise, as all cells of a fine-tune seed do one by one (twore.seeds); or, in
+dense training, each its own (twore.training.own_batches). No sum runs over K, so a model that diverges leaves the
+others as they are.
 
 Two ways to run a batch:
 - folded    the models lie side by side on the channel axis: one convolution of K groups, one BatchNorm over K*C
@@ -19,7 +20,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from twore.tasks.base import Batch, TaskData
 from twore.training.folding import can_fold, fold
+from twore.training.own_batches import AllAtOnce, Batches, OwnNoise, on_channels, side_by_side, stacked
 
 
 class Stack:
@@ -54,51 +55,66 @@ class Stack:
 
 
 class StackedData:
-    """A task's data for training a stack: the same batches, and a loss for each model."""
+    """A task's data for training a stack: the same batches or each model its own, and a loss for each model."""
 
     def __init__(self, data: TaskData, stack: Stack) -> None:
         self._data, self._stack = data, stack
         self._loss = _Loss(stack.module, data)
         self._parameters: dict[str, Tensor] = dict(self._loss.named_parameters())
         self._buffers: dict[str, Tensor] = dict(self._loss.named_buffers())
+        self._device = next(stack.module.parameters()).device
+        self._noise: AbstractContextManager = nullcontext()
         self.fingerprint, self.splits = data.fingerprint, data.splits
 
     def updates(self, batch_size: int) -> int:
         """Batches of an epoch."""
         return self._data.updates(batch_size)
 
-    def epoch(self, batch_size: int, seed: int) -> Iterator[Batch]:
-        """The training set once."""
+    def epoch(self, batch_size: int, seed: int | tuple[int, ...]) -> Iterator[Batch]:
+        """The training set once; with a seed for each model, each in its own order."""
+        if isinstance(seed, tuple):
+            return side_by_side(self._data, batch_size, seed)
         return self._data.epoch(batch_size, seed)
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
-        """Each model's training loss, summed over the batch, (K,), and the number of its examples."""
-        return self._folded_loss(model, batch) if self._stack.folded else self._mapped_loss(model, batch)
+    def seed_noise(self, seeds: tuple[int, ...]) -> None:
+        """From here on each model draws dropout noise from a generator of its own."""
+        self._noise = OwnNoise(seeds, self._device)
 
-    def _folded_loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        """Each model's training loss, summed over its batch, (K,), and the number of a batch's examples."""
+        given = batch if isinstance(batch, Batches) else None
+        loss = self._folded_loss if self._stack.folded else self._mapped_loss
+        with self._noise:
+            return loss(model, batch, given)
+
+    def _folded_loss(self, module: nn.Module, batch: Batch, own: Batches | None) -> tuple[Tensor, int]:
         """The models run once, side by side; the task's loss is mapped over their outputs."""
         count = 0
 
-        def one(k: Tensor) -> Tensor:
+        def one(k: Tensor, *tensors: Tensor) -> Tensor:
             nonlocal count
-            loss, count = self._data.loss(_Outputs(module, self._stack.width, k), batch)  # type: ignore[arg-type]
+            outputs = _Outputs(module, self._stack.width, k, own=own is not None)
+            loss, count = self._data.loss(outputs, own.of(tensors) if own else batch)  # type: ignore[arg-type]
             return loss
 
-        each = torch.arange(self._stack.width, device=next(module.parameters()).device)
-        losses = vmap(one, randomness="same")(each)
+        each = torch.arange(self._stack.width, device=self._device)
+        losses = vmap(one, randomness="same")(each, *(own.tensors if own else ()))
         return losses, count
 
-    def _mapped_loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, int]:
-        """The task's loss, model and all, mapped over the stacked parameters and buffers."""
+    def _mapped_loss(self, module: nn.Module, batch: Batch, own: Batches | None) -> tuple[Tensor, int]:
+        """The task's loss, model and all, mapped over the stacked parameters and buffers, and batches if each has its
+        own. Random numbers other than dropout are an error then: models would share them."""
         count = 0
 
-        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], *tensors: Tensor) -> Tensor:
             nonlocal count
-            loss, count = functional_call(self._loss, (parameters, buffers), (batch,))
+            given = own.of(tensors) if own else batch
+            loss, count = functional_call(self._loss, (parameters, buffers), (given,))
             return loss
 
-        with _attention(next(module.parameters()).device):
-            losses = vmap(one, randomness="same")(self._parameters, self._buffers)
+        with _attention(self._device):
+            mapped = vmap(one, randomness="error" if own else "same")
+            losses = mapped(self._parameters, self._buffers, *(own.tensors if own else ()))
         return losses, count
 
 
@@ -116,12 +132,16 @@ class _Loss(nn.Module):
 class _Outputs:
     """Stands for model k in a task's loss, k being mapped: runs all models at once and gives the outputs of one."""
 
-    def __init__(self, module: nn.Module, width: int, k: Tensor) -> None:
-        self._module, self._width, self._k = module, width, k
+    def __init__(self, module: nn.Module, width: int, k: Tensor, *, own: bool) -> None:
+        self._module, self._width, self._k, self._own = module, width, k, own
 
     def __call__(self, x: Tensor) -> Tensor:
-        outputs = self._module(x)  # (B, K*F); neither x nor the weights are mapped: a plain forward pass
-        return outputs.unflatten(1, (self._width, -1)).transpose(0, 1)[self._k]  # (B, F) of each k
+        if self._own:  # x is mapped
+            return AllAtOnce.apply(x, lambda every: self._run(on_channels(every)))
+        return self._run(x)[self._k]  # (B, F) of each k; neither x nor the weights are mapped: a plain forward pass
+
+    def _run(self, x: Tensor) -> Tensor:
+        return self._module(x).unflatten(1, (self._width, -1)).transpose(0, 1)  # (B, K*F) -> (K, B, F)
 
 
 def _attention(device: torch.device) -> AbstractContextManager:
@@ -136,37 +156,24 @@ def _joined(models: list[nn.Module]) -> nn.Module:
     if any(other != names[0] for other in names):
         raise ValueError("models that are stacked must be of one architecture: their weights differ in name or shape")
     joined = copy.deepcopy(models[0])
-    stacked: dict[int, nn.Parameter] = {}  # a tied parameter stays one
+    known: dict[int, nn.Parameter] = {}  # a tied parameter stays one
     for parts in zip(joined.modules(), *(model.modules() for model in models)):
         whole, each = parts[0], parts[1:]
         for name, parameter in each[0]._parameters.items():
             if parameter is None:
                 continue
-            if id(parameter) not in stacked:
+            if id(parameter) not in known:
                 values = [module._parameters[name] for module in each]
-                stacked[id(parameter)] = nn.Parameter(_stacked(values), requires_grad=parameter.requires_grad)
+                known[id(parameter)] = nn.Parameter(stacked(values), requires_grad=parameter.requires_grad)
                 for k, value in enumerate(values):
-                    value.data = stacked[id(parameter)].data[k]  # type: ignore[union-attr]
-            whole._parameters[name] = stacked[id(parameter)]
+                    value.data = known[id(parameter)].data[k]  # type: ignore[union-attr]
+            whole._parameters[name] = known[id(parameter)]
         for name, buffer in each[0]._buffers.items():
             if buffer is not None:
-                whole._buffers[name] = _stacked([module._buffers[name] for module in each])
+                whole._buffers[name] = stacked([module._buffers[name] for module in each])
                 for k, module in enumerate(each):
                     module._buffers[name] = whole._buffers[name][k]  # type: ignore[index]
     return joined
-
-
-def _stacked(tensors: Sequence[Any]) -> Tensor:
-    """Tensors of one shape with an axis K in front, each in the memory order of the first. K x (...) -> (K, ...)"""
-    first: Tensor = tensors[0]
-    if not first.is_contiguous() and not (first.ndim == 4 and first.is_contiguous(memory_format=torch.channels_last)):
-        return torch.stack(list(tensors))
-    out = torch.empty_strided(
-        (len(tensors), *first.shape), (first.numel(), *first.stride()), dtype=first.dtype, device=first.device
-    )
-    for k, tensor in enumerate(tensors):
-        out[k].copy_(tensor)
-    return out
 
 
 @torch.no_grad()
