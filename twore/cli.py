@@ -72,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="run folders; all their settings count")
     score.add_argument("--out", type=Path, help="folder of scoreboard.csv (default: DIR, or ./scoreboard for several)")
     score.add_argument("--dense", default="mean", choices=("mean", "each"), help="dense seeds: averaged, or one by one")
+    score.add_argument("--pilot-from", type=Path, nargs="+", default=[], metavar="SHORT", help="run folders of the same"
+                       " dense runs with a shorter fine-tuning: what would it have chosen?")  # fmt: skip
     score.set_defaults(do=_score)
 
     for command in (advise_command, prune_command, export_command):
@@ -165,7 +167,8 @@ def _score(options: argparse.Namespace) -> int:
 
     out = options.out or (options.folders[0] if len(options.folders) == 1 else Path("scoreboard"))
     try:
-        print(in_words(write_scoreboard(options.folders, out, dense=options.dense)))
+        scores = write_scoreboard(options.folders, out, dense=options.dense, pilot_from=options.pilot_from)
+        print(in_words(scores))
     except (OSError, ValueError) as error:
         return _problem(error)
     print(f"written: {out / 'scoreboard.csv'}")
