@@ -5,6 +5,7 @@ twore status DIR                      what is done, runs, failed and is missing,
 twore merge DIR... --out OUT          join the folders of shards that ran without a shared disk
 twore report DIR                      tables -> figures and report.html, again
 twore score DIR...                    which rule finds the epoch to prune at: every predictor by its regret
+twore short DIR --out SHORT ...       a short pilot beside a study (twore.commands.short)
 twore advise DIR                      which of your checkpoints to prune (twore.commands.advise)
 twore prune MODEL --ratio R           a model of your own with zeros in place (twore.commands.prune)
 twore export MODEL                    plain, compact or ONNX files, and what sparsity brings (twore.commands.export)
@@ -23,6 +24,7 @@ import twore
 from twore.commands import advise as advise_command
 from twore.commands import export as export_command
 from twore.commands import prune as prune_command
+from twore.commands import short as short_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,9 +74,11 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="run folders; all their settings count")
     score.add_argument("--out", type=Path, help="folder of scoreboard.csv (default: DIR, or ./scoreboard for several)")
     score.add_argument("--dense", default="mean", choices=("mean", "each"), help="dense seeds: averaged, or one by one")
+    score.add_argument("--pilot-from", type=Path, nargs="+", default=[], metavar="SHORT", help="run folders of the same"
+                       " dense runs with a shorter fine-tuning: what would it have chosen?")  # fmt: skip
     score.set_defaults(do=_score)
 
-    for command in (advise_command, prune_command, export_command):
+    for command in (short_command, advise_command, prune_command, export_command):
         command.add(commands)
     return parser
 
@@ -165,7 +169,8 @@ def _score(options: argparse.Namespace) -> int:
 
     out = options.out or (options.folders[0] if len(options.folders) == 1 else Path("scoreboard"))
     try:
-        print(in_words(write_scoreboard(options.folders, out, dense=options.dense)))
+        scores = write_scoreboard(options.folders, out, dense=options.dense, pilot_from=options.pilot_from)
+        print(in_words(scores))
     except (OSError, ValueError) as error:
         return _problem(error)
     print(f"written: {out / 'scoreboard.csv'}")

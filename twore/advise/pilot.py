@@ -149,6 +149,6 @@ def _price(study: Study, data: TaskData, pilot: Pilot, cells: int, todo: int, ou
     words = f"pilot: {cells} cells, {pilot.k} checkpoints a ratio or fewer, {spec.epochs} epochs each"
     if not todo:
         return f"{words}; all are in {out}"
-    updates = data.updates(spec.batch_size) * spec.epochs
+    updates = spec.batches_of(data.updates(spec.batch_size)) * spec.epochs
     seconds = trial_seconds(study, data, study.numerics) / min(TRIAL_BATCHES, data.updates(spec.batch_size)) * updates
     return f"{words}, {todo} to fine-tune: about {duration(seconds * todo / pilot.workers)}, without scoring; in {out}"

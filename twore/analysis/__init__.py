@@ -21,6 +21,7 @@ from twore.analysis.rules import (
 from twore.analysis.scaling import epoch_scaling, epoch_table, error_table
 from twore.analysis.scoreboard import comparable, default_predictors, scoreboard, summarise
 from twore.analysis.settings import SettingTables, clusters, gather, settings_of, split_dense_seeds
+from twore.analysis.short_pilots import with_short_pilots
 from twore.analysis.tuning import choose_best, leave_one_out
 
 __all__ = [
@@ -30,5 +31,5 @@ __all__ = [
     "golden_section", "leave_one_out", "mean_grid", "optimal_epochs", "predict_boundary", "rate_drop", "rational_form",
     "regime_boundary", "regime_labels", "score_predictors", "score_settings", "scoreboard", "setting_columns",
     "settings_of", "shortlist_pilot", "signal_rule", "signal_rules", "split_dense_seeds", "summarise", "switched",
-    "trivial_rules",
+    "trivial_rules", "with_short_pilots",
 ]  # fmt: skip

@@ -14,15 +14,25 @@ import pandas as pd
 
 from twore.analysis.pilots import cells_share, shortlist_pilot, shortlisted
 from twore.analysis.predictors import Picks
-from twore.analysis.rules import Predictor, axes, best_epochs, metric_grid, probe_cost, signal_rule, switched
+from twore.analysis.rules import (
+    Predictor,
+    axes,
+    best_epochs,
+    metric_grid,
+    probe_cost,
+    readout_cost,
+    signal_rule,
+    switched,
+)
 from twore.analysis.settings import SettingTables
 from twore.analysis.tuning import choose_best, leave_one_out
 
-SCORE, AVERAGED = "recalibrated_score", "average_recalibrated_score"
+SCORE, AVERAGED, READOUT = "recalibrated_score", "average_recalibrated_score", "readout_score"
 WINDOW = 3  # checkpoints, or ratios, that are averaged; of a probe made before this code (smoothing over 3 epochs)
 LIGHT = 0.6  # ratio up to which pruning is taken to leave a network as it was: Regime I in every study here; our choice
 PERFECT = 100.0  # percent right
 BROKEN = 0.5  # share of its score that a final checkpoint keeps when pruned, below which it is broken; our choice
+AT_CHANCE = 2.0  # times chance, below which a score says nothing; of the probe made before this code
 THRESHOLDS = (60.0, 75.0, 90.0)  # percent right, from which the final checkpoint is taken; tried by tuned_probe
 
 
@@ -32,6 +42,9 @@ def candidates(settings: Sequence[SettingTables]) -> list[Predictor]:
         return []
     smooth = smooth_probe()
     found = [smooth, ranked_probe(), shortlist_pilot(smooth), shortlist_pilot(smooth, best=1), spared_pilot()]
+    if any(s.probes is not None and READOUT in s.probes.columns for s in settings):
+        fallback = fallback_probe()
+        found += [fallback, shortlist_pilot(fallback), smooth_readout()]
     with suppress(ValueError):  # one cluster only: nothing to learn from
         found.append(tuned_probe(settings))
     return found
@@ -43,6 +56,32 @@ def smooth_probe(column: str = SCORE, window: int = WINDOW) -> Predictor:
         column, better="high", table="probes", needs="a few batches", window=window,
         name=f"largest {column}, over {window} checkpoints", cost=probe_cost,
     )  # fmt: skip
+
+
+def smooth_readout(window: int = WINDOW) -> Predictor:
+    """Largest read-out score, averaged over `window` neighbouring checkpoints."""
+    return signal_rule(
+        READOUT, better="high", table="probes", needs="a few batches", window=window,
+        name=f"largest {READOUT}, over {window} checkpoints", cost=readout_cost,
+    )  # fmt: skip
+
+
+def fallback_probe() -> Predictor:
+    """Largest recalibrated score; at ratios where no checkpoint reaches AT_CHANCE times chance, largest read-out score.
+
+    It costs what the read-outs do: the recalibrated score comes with the pass that gives them their features.
+    """
+
+    def signal(setting: SettingTables) -> pd.DataFrame | None:
+        score, readout = (metric_grid(setting, column, table="probes") for column in (SCORE, READOUT))
+        chance = metric_grid(setting, "chance", table="probes")
+        if score is None or readout is None or chance is None:
+            return None
+        lost = score.max(axis=1) < AT_CHANCE * chance.max(axis=1)
+        return score.where(~lost, readout, axis=0)
+
+    name = f"largest {SCORE}, {READOUT} where that is at chance"
+    return Predictor(name, "a few batches", lambda s: best_epochs(signal(s)), readout_cost, signal)
 
 
 def ranked_probe(column: str = SCORE) -> Predictor:

@@ -35,17 +35,21 @@ def fixed_pilot(shares: Sequence[float] = (0.25, 0.5, 1.0), *, name: str | None 
     return _pilot(name or f"pilot of {len(shares)}: {words}", candidates)
 
 
-def shortlist_pilot(rule: Predictor, *, best: int = 2, final: bool = True, name: str | None = None) -> Predictor:
+def shortlist_pilot(
+    rule: Predictor, *, best: int = 2, final: bool = True, apart: int = 1, name: str | None = None
+) -> Predictor:
     """The best of a few checkpoints at each ratio: those where the rule's signal is largest, and the final one.
 
-    rule: a predictor with a signal and needs other than "pilot" and "grid". The signal's own cost is added.
+    rule: a predictor with a signal and needs other than "pilot" and "grid". The signal's own cost is added. apart:
+    checkpoints from one of the best to the next at least; 1 allows neighbours.
     """
-    words = f"{best} best by {rule.name}" + (", final" if final else "")
-    candidates = shortlisted(rule, best=best, final=final)
+    far = f" at least {apart} apart" if apart > 1 else ""
+    words = f"{best} best{far} by {rule.name}" + (", final" if final else "")
+    candidates = shortlisted(rule, best=best, final=final, apart=apart)
     return _pilot(name or f"pilot of {best + final}: {words}", candidates, rule.cost_of)
 
 
-def shortlisted(rule: Predictor, *, best: int = 2, final: bool = True) -> Candidates:
+def shortlisted(rule: Predictor, *, best: int = 2, final: bool = True, apart: int = 1) -> Candidates:
     """Which checkpoints of each ratio such a pilot fine-tunes: a function of the tables, {ratio: epochs ascending};
     None where the rule's signal is not there. Arguments as `shortlist_pilot`."""
     if rule.signal is None or rule.needs in ("pilot", "grid"):
@@ -61,7 +65,10 @@ def shortlisted(rule: Predictor, *, best: int = 2, final: bool = True) -> Candid
         lists = {}
         for ratio, values in zip(grid.index, grid.to_numpy(float)):
             order = np.argsort(-np.where(np.isfinite(values), values, -np.inf), kind="stable")  # ties: earliest first
-            known = [i for i in order if np.isfinite(values[i])][:best]
+            known: list[int] = []
+            for i in order:
+                if np.isfinite(values[i]) and len(known) < best and all(abs(i - j) >= apart for j in known):
+                    known.append(int(i))
             chosen = {*known, len(values) - 1} if final else set(known)
             lists[float(ratio)] = [float(grid.columns[i]) for i in sorted(chosen)]
         return lists

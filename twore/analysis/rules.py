@@ -37,6 +37,8 @@ SIGNALS: dict[str, tuple[str, str]] = {  # column: (better end, needs); peers' m
     "pruned_loss": ("low", "a few batches"), "recalibrated_score": ("high", "a few batches"),
     "recalibrated_loss": ("low", "a few batches"),
     "average_recalibrated_score": ("high", "a few batches"), "average_recalibrated_loss": ("low", "a few batches"),
+    "readout_score": ("high", "a few batches"), "readout_loss": ("low", "a few batches"),
+    "pruned_readout_score": ("high", "a few batches"),
     "model_similarity": ("low", "grid"), "agreement": ("high", "grid"), "cka": ("high", "grid"),
     "lmc": ("high", "grid"), "loss_lmc": ("high", "grid"), "score_lmc": ("high", "grid"),
 }  # fmt: skip
@@ -138,16 +140,27 @@ def signal_rules(
             needed = "grid" if table == "pairs" else needs
             end = "largest" if better == "high" else "smallest"
             name = f"{end} {column}" + (f" ({table})" if len(tables) > 1 else "")
-            cost = 1.0 if needed == "grid" else probe_cost if (table, needed) == ("probes", NEEDS[2]) else 0.0
+            probed = readout_cost if "readout" in column else probe_cost
+            cost = 1.0 if needed == "grid" else probed if (table, needed) == ("probes", NEEDS[2]) else 0.0
             rules.append(signal_rule(column, better=better, table=table, name=name, needs=needed, cost=cost))
     return rules
 
 
 def probe_cost(setting: SettingTables) -> float:
     """Share of the grid's fine-tuning that its probes cost, by their column `cost`; 0 where that is not recorded."""
-    if setting.probes is None or "cost" not in setting.probes.columns:
+    return probes_share(setting, "cost")
+
+
+def readout_cost(setting: SettingTables) -> float:
+    """The same of its read-outs, by their column `readout_cost`."""
+    return probes_share(setting, "readout_cost")
+
+
+def probes_share(setting: SettingTables, column: str) -> float:
+    """Sum of a column of costs, each a share of fine-tuning one cell, over the setting's cells; 0 without it."""
+    if setting.probes is None or column not in setting.probes.columns:
         return 0.0
-    return float(setting.probes["cost"].sum()) / len(setting.results)
+    return float(setting.probes[column].sum()) / len(setting.results)
 
 
 def switched(rule: Predictor, column: str, *, threshold: float, table: str = "probes") -> Predictor:

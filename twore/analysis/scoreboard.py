@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 
 from twore.analysis.candidates import candidates
+from twore.analysis.dropped import dropped
 from twore.analysis.evaluation import score_settings
 from twore.analysis.grid import average
 from twore.analysis.pilots import default_pilots, shortlist_pilot
 from twore.analysis.regimes import COVERAGE, EXACT, draw_units
 from twore.analysis.rules import Predictor, signal_rules, trivial_rules
 from twore.analysis.settings import SettingTables, complete_ratios, gather, split_dense_seeds
+from twore.analysis.short_pilots import short_pilots
 from twore.analysis.tuning import Factory, leave_one_out
 
 BOARD = ("predictor", "needs", "trivial", "cost", "settings", "clusters",
@@ -78,9 +80,10 @@ def comparable(
 
 def default_predictors(settings: Sequence[SettingTables]) -> list[Predictor]:
     """The trivial rules, a rule for every known metric some setting has, pilots, a pilot shortlisted by the first of
-    SHORTLISTED there is, and our own `candidates`."""
+    SHORTLISTED there is, and our own: `candidates`, `short_pilots`, and what was `dropped`."""
     signals = signal_rules(list(settings))
-    board = [*trivial_rules(), *signals, *default_pilots(), *candidates(settings)]
+    ours = [*candidates(settings), *short_pilots(settings), *dropped(settings)]
+    board = [*trivial_rules(), *signals, *default_pilots(), *ours]
     for column in SHORTLISTED:
         rule = next((r for r in signals if r.needs == "a few batches" and column in r.name.split()), None)
         if rule is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from twore.analysis import comparable, default_predictors, score_settings, summarise
+from twore.analysis import comparable, default_predictors, score_settings, summarise, with_short_pilots
 from twore.report.scoreboard_figure import scoreboard_chart
 from twore.report.style import save
 
@@ -27,13 +27,17 @@ class Scores:
     left_out: list[str]
 
 
-def write_scoreboard(folders: Sequence[Path], out: Path, *, dense: str = "mean") -> Scores:
+def write_scoreboard(
+    folders: Sequence[Path], out: Path, *, dense: str = "mean", pilot_from: Sequence[Path] = ()
+) -> Scores:
     """Judge every predictor on every setting of the folders, and write board, rows by setting and chart into `out`.
 
-    dense: "mean", dense seeds are replicates, or "each", every dense run is judged by itself.
+    dense: "mean", dense seeds are replicates, or "each", every dense run is judged by itself. pilot_from: run folders of
+    short fine-tunings of the same dense runs, for the rows of short pilots (twore.analysis.short_pilots).
     FileNotFoundError without results.csv, ValueError when no grid has two checkpoints complete at any ratio.
     """
-    settings, left_out = comparable(folders, dense=dense)
+    sources = with_short_pilots(folders, pilot_from) if pilot_from else folders
+    settings, left_out = comparable(sources, dense=dense)
     rows = score_settings(settings, default_predictors(settings))
     board = summarise(rows)
     out.mkdir(parents=True, exist_ok=True)

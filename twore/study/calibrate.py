@@ -66,11 +66,12 @@ class Calibration:
         per_batch = spec.batch_size / size.example_size  # examples
         if size.train is not None and size.evaluated is not None:
             example = seconds / per_batch / TRAINING
-            batches = -(-size.train * size.example_size // spec.batch_size)
+            batches = spec.batches_of(-(-size.train * size.example_size // spec.batch_size))
             return Pace(seconds, batches, size.evaluated * example, size.train * example)
         data = self._loaded.of(setting.task, self._folder, self._device)
         batches = data.updates(spec.batch_size)
-        return Pace(seconds, batches, self._evaluation(setting, data), batches * seconds / TRAINING)
+        reading = batches * seconds / TRAINING
+        return Pace(seconds, spec.batches_of(batches), self._evaluation(setting, data), reading)
 
     def _seconds(self, setting: Study, spec: Training, numerics: Numerics) -> float:
         """Of one training batch; measured once for equal models and batches."""

@@ -133,7 +133,7 @@ def assumed_pace(setting: Study, spec: Training) -> Pace | None:
         return None
     example = size.forward / speed.rate
     batch = TRAINING * example * spec.batch_size / size.example_size + size.weights * speed.overhead
-    batches = math.ceil(size.train * size.example_size / spec.batch_size)
+    batches = spec.batches_of(math.ceil(size.train * size.example_size / spec.batch_size))
     return Pace(batch, batches, size.evaluated * example, size.train * example)
 
 

@@ -35,6 +35,7 @@ class Scoring:
 
     forward: Callable[[nn.Module, Any], Any]
     scores: Callable[[nn.Module, Sequence[Any]], Mapping[str, float]]  # "score" is higher for better networks
+    readout: Callable[[nn.Module, Sequence[Any]], Mapping[str, float]] | None = None  # of a read-out fitted anew
 
 
 def scoring_of(data: Any, numerics: Numerics) -> Scoring:
@@ -66,6 +67,8 @@ def pruned_scores(
 ) -> dict[str, float]:
     """Scores of the pruned network, before repair (pruned_score, ...) and after (recalibrated_score, ...).
 
+    Where `scoring` has a readout, also those of a last layer fitted anew, before repair (pruned_readout_score, ...) and
+    after (readout_score, ...).
     dense: not changed. seed: of pruning by random scores.
     """
     pruned = copy.deepcopy(dense).eval()
@@ -75,10 +78,14 @@ def pruned_scores(
         score=pruning.score, allocation=pruning.allocation, seed=seed,
     )  # fmt: skip
     apply_masks(pruned, masks)
-    bare = scoring.scores(pruned, batches)
+    found = _named("pruned_", scoring.scores(pruned, batches))
+    if scoring.readout is not None:
+        found |= _named("pruned_readout_", scoring.readout(pruned, batches))
     repair(pruned, dense, tuple(masks), scoring.forward, batches)
-    repaired = scoring.scores(pruned, batches)
-    return {f"pruned_{k}": v for k, v in bare.items()} | {f"recalibrated_{k}": v for k, v in repaired.items()}
+    found |= _named("recalibrated_", scoring.scores(pruned, batches))
+    if scoring.readout is not None:
+        found |= _named("readout_", scoring.readout(pruned, batches))
+    return found
 
 
 @torch.no_grad()
@@ -102,6 +109,10 @@ def repair(
 def repair_of(model: nn.Module) -> str:
     """Which of REPAIRS a network gets: "batchnorm" where it has such a layer, else "outputs"."""
     return "batchnorm" if any(isinstance(module, _BatchNorm) for module in model.modules()) else "outputs"
+
+
+def _named(prefix: str, scores: Mapping[str, float]) -> dict[str, float]:
+    return {f"{prefix}{name}": value for name, value in scores.items()}
 
 
 def prunable(model: nn.Module, pruning: Pruning) -> dict[str, nn.Parameter]:

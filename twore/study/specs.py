@@ -20,7 +20,7 @@ from twore.tasks.base import Task
 from twore.training import REPORT_DENSE, REPORT_FINETUNE, Numerics, Training
 
 MEASURED = 2  # raise it when more, or other things, are measured of a checkpoint: old records are then made again
-PROBED = 1  # the same for probes
+PROBED = 2  # the same for probes
 COMMON = ("task", "name", "settings", "data_fingerprint", "keep_weights")  # the same in all settings of a study
 AXES = ("checkpoints", "extra_checkpoints", "ratios", "dense_seeds", "finetune_seeds")  # have columns of their own
 
@@ -87,6 +87,8 @@ class Study:
             raise ValueError(f"the {self.pruning.schedule} schedule prunes while it fine-tunes: finetune.epochs is 0")
         if self.dense.clock != "restart":
             raise ValueError("dense.clock has no use: only fine-tuning has a checkpoint to continue from")
+        if self.dense.share != 1:
+            raise ValueError("dense.share has no use: an epoch of a dense run is a whole pass over its data")
         if self.finetune.ema:
             raise ValueError("finetune.ema has no use: moving averages are kept beside the checkpoints of dense runs")
         if not self.settings:

@@ -158,7 +158,7 @@ def make_average(model: nn.Module, spec: Training, data: TaskData) -> AveragedMo
     """
     if spec.ema == 0:
         return None
-    updates = math.ceil(data.updates(spec.batch_size) / spec.accumulate)
+    updates = math.ceil(spec.batches_of(data.updates(spec.batch_size)) / spec.accumulate)
     decay = max(0.0, 1.0 - 1.0 / (spec.ema * updates))
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
@@ -191,9 +191,11 @@ def _train_epoch(run: Run, optimizer: Optimizer, *, done: int, update: int) -> E
     start, first = time.perf_counter(), update
     before, updates_before = run.began
     lr = spec.lr_at(before + done, updates_before + update)
-    expected = math.ceil(run.data.updates(spec.batch_size) / spec.accumulate)
+    used = spec.batches_of(run.data.updates(spec.batch_size))
+    expected = math.ceil(used / spec.accumulate)
     loss_sum, count = torch.zeros(() if run.width is None else run.width, device=parameters[0].device), 0
     batches = run.data.epoch(spec.batch_size, _derived(run, "order", done))
+    batches = batches if spec.share == 1 else islice(batches, used)
     for group in _grouped(batches, spec.accumulate):
         lr = spec.lr_at(before + done, updates_before + update)
         for options in optimizer.param_groups:

@@ -52,6 +52,9 @@ class Training:
     clock: str = field(default="restart", metadata={"since": "0.1.0"})
     """Fine-tuning's schedule: restart (from its beginning), or continue (from where the checkpoint stands)."""
 
+    share: float = field(default=1.0, metadata={"since": "0.1.0"})
+    """Fine-tuning: part of the batches that each epoch uses, in (0, 1]; below 1 for short pilots."""
+
     def __post_init__(self) -> None:
         _require(self.clock in CLOCKS, f"clock is one of {', '.join(CLOCKS)}: got {self.clock!r}")
         _require(self.epochs >= 0, f"epochs is 0 or more: got {self.epochs}")
@@ -68,7 +71,12 @@ class Training:
         _require(self.eps > 0, f"eps is above 0: got {self.eps}")
         _require(self.ema >= 0, f"ema is a horizon in epochs, 0 or more: got {self.ema}")
         _require(self.clip is None or self.clip > 0, f"clip is positive, or none: got {self.clip}")
+        _require(0 < self.share <= 1, f"share is the part of an epoch that is used, in (0, 1]: got {self.share}")
         _require(list(self.drops) == sorted(set(self.drops)), f"drops are epochs in rising order: got {self.drops}")
+
+    def batches_of(self, whole: int) -> int:
+        """Batches that an epoch uses, of `whole` that it has: at least one."""
+        return whole if self.share == 1 else min(whole, max(1, round(self.share * whole)))
 
     def lr_at(self, epoch: int, update: int) -> float:
         """The learning rate of the update number `update` (0-based, over the whole run) in `epoch` (0-based)."""
