@@ -131,11 +131,17 @@ def test_unequal_line_counts(tmp_path):
         ("train.jsonl", b'{"de": "a", "fr": "b"}\n', "line 1, has no 'en' but de, fr"),
         ("train.jsonl", b'["a", "b"]\n', "line 1, has no 'de' but list"),
         ("train.jsonl", b'{"de": "a", "en": 3}\n', "line 1, has no text in 'en' but 3"),
+        ("train.jsonl", b"[" * 100_000 + b"\n", "line 1, is not JSON .too deep"),
         ("train.jsonl", b"\n\n", "holds no sentence pairs"),
+        ("train.jsonl", b"", "train.jsonl holds no sentence pairs"),
         ("train.parquet", b"PAR1 not really", "train.parquet is damaged or no parquet file"),
+        ("train.parquet", b"", "train.parquet is damaged or no parquet file"),
     ],
-    ids=["latin1", "latin1-json", "surrogate", "no-json", "language", "list", "number", "blank", "parquet"],
-)
+    ids=[
+        "latin1", "latin1-json", "surrogate", "no-json", "language", "list", "number", "deep", "blank", "empty-json",
+        "parquet", "empty-parquet",
+    ],
+)  # fmt: skip
 def test_bad_files_are_named_with_their_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     if name == "train.de":
@@ -143,6 +149,32 @@ def test_bad_files_are_named_with_their_line(tmp_path, name, content, message):
     with pytest.raises(DataError, match=message) as raised:
         load_corpus("x", tmp_path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_empty_text_files(tmp_path, name):
+    as_text(tmp_path)
+    for language in ("de", "en"):
+        (tmp_path / f"{name}.{language}").write_bytes(b"")
+    with pytest.raises(DataError, match=rf"{name}.de holds no sentence pairs"):
+        load_corpus("x", tmp_path)
+
+
+def test_damaged_parquet(tmp_path):
+    """Cut short, and a byte of a page changed: with the checksums that prepare_wmt14.py writes, no change gets by."""
+    path = tmp_path / "train.parquet"
+    table = pa.table({"de": [f"Satz {i}" for i in range(500)], "en": [f"sentence {i}" for i in range(500)]})
+    pq.write_table(table, path, write_page_checksum=True)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 3] ^= 255
+    for damaged in (whole[:-9], whole[: len(whole) // 2], bytes(flipped)):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="train.parquet is damaged or no parquet file: copy or download it again"):
+            load_corpus("x", tmp_path)
+    pq.write_table(table[:0], path)
+    with pytest.raises(DataError, match="train.parquet holds no sentence pairs"):
+        load_corpus("x", tmp_path)
 
 
 def test_bad_parquet_tables(tmp_path):
@@ -166,6 +198,9 @@ def test_what_is_missing_or_there_twice(tmp_path):
         DataError, match=r"no mine in .*: it needs train\*.parquet, train.jsonl, or train.de and train.en"
     ):
         load_corpus("mine", tmp_path)
+    for dataset in ("mine", "wmt14"):
+        with pytest.raises(DataError, match=rf"no {dataset} in .*absent, which does not exist: it needs train"):
+            load_corpus(dataset, tmp_path / "absent")
     (tmp_path / "train.de").write_text("a\n")
     with pytest.raises(DataError, match="train.de is there but not its translation: add .*train.en"):
         load_corpus("mine", tmp_path)

@@ -18,7 +18,7 @@ import pytest
 from twore.data import known_corpora, text
 from twore.data.images import DataError
 from twore.data.text import TextSpec, cache_folder, corpus_fingerprint, token_data
-from twore.data.vocabulary import EOS
+from twore.data.vocabulary import EOS, LONGEST_LINE
 
 WORDS = [
     "haus", "baum", "hund", "katze", "vogel", "fisch", "sonne", "mond",
@@ -142,7 +142,7 @@ def test_max_tokens_drops_training_pairs_only(corpus):
     assert data.rows("train").tolist() == np.flatnonzero(longest <= limit).tolist()
     assert data.counts["train"]["over max_tokens"] == (longest > limit).sum() > 0
     assert len(data.sets["validation"]) == 20
-    with pytest.raises(DataError, match="at most max_tokens=1 tokens"):
+    with pytest.raises(DataError, match="no training pair of jsonl files in .* has at most max_tokens=1 tokens"):
         token_data(replace(SPEC, max_tokens=1), corpus)
 
 
@@ -153,6 +153,34 @@ def test_evaluation_sentences_are_cut_at_the_models_positions(corpus, monkeypatc
     assert lengths.max() == 9 and data.counts["validation"]["sides cut at the model's positions"] > 0
     assert data.sets["train"].source.lengths.max() > 9
     assert data.texts("validation")[1] == [en for _, en in pairs(20, 400)]  # references stay whole
+
+
+def test_cut_evaluation_sentences_are_warned_of(corpus, monkeypatch, caplog):
+    """Pair 10 is the first of LONG words; four-word ones fit. At exactly the limit nothing is cut."""
+    longest = int(token_data(SPEC, corpus).sets["validation"].source.lengths[:9].max())
+    monkeypatch.setattr(text, "POSITIONS", longest)
+    with caplog.at_level(logging.WARNING, logger="twore"):
+        data = token_data(replace(SPEC, max_tokens=99), corpus)
+    cut = data.counts["validation"]["sides cut at the model's positions"]
+    said = next(line for line in caplog.messages if "of validation cut" in line)
+    assert "jsonl files in" in said and f"pair 10 of validation has more tokens than the model's {longest}" in said
+    assert f": {cut} sides of validation cut there" in said
+
+
+def test_what_is_left_out_is_said(corpus, caplog):
+    with caplog.at_level(logging.INFO, logger="twore"):
+        token_data(replace(SPEC, max_words=LONG - 1, heldout=10), corpus)
+    assert "train: 300 read, 30 over max_words, 20 held out, 250 used" in caplog.messages
+    assert "validation: 20 read, 2 over max_words, 18 used" in caplog.messages
+
+
+def test_lines_that_are_too_long_are_left_out_and_only_such_lines_are_an_error(corpus, tmp_path):
+    book = " ".join(WORDS * 60)  # more than sentencepiece trains on
+    assert len(book) > LONGEST_LINE
+    data = token_data(SPEC, write(corpus, train=[*pairs(100), (book, book)]))
+    assert data.counts["train"]["over max_tokens"] == 1 and len(data.sets["train"]) == 100
+    with pytest.raises(DataError, match=r"training text of jsonl files in .*books/mine has no line of at most 4,192"):
+        token_data(SPEC, write(tmp_path / "books" / "mine", train=[(book, book)]).parent)
 
 
 def test_eval_pairs_takes_the_first(corpus):
@@ -168,7 +196,7 @@ def test_eval_pairs_takes_the_first(corpus):
         ({"pairs": 301}, "pairs=301 but .* has 300 to take: lower it"),
         ({"heldout": 151}, "heldout=151 takes 302 distinct pairs out of 300: lower it"),
         ({"heldout": 150}, "no training pair .* is left .*300 held out"),
-        ({"vocab_size": 9_000}, "larger than the training text supports: at most"),
+        ({"vocab_size": 9_000}, "larger than the training text of jsonl files in .* supports: at most"),
         ({"max_words": 1}, "no pair of at most max_words=1|no training pair"),
         ({"source": "fr"}, "has no 'fr' but de, en"),
     ],

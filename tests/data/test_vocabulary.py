@@ -74,7 +74,7 @@ def test_the_largest_and_smallest_size_are_named_and_work(kind):
 
 
 def test_no_text():
-    with pytest.raises(DataError, match="no text"):
+    with pytest.raises(DataError, match="the training text has no line of at most 4,192 bytes"):
         train_vocabulary([], 100)
     with pytest.raises(ValueError, match="bpe, unigram: got 'word'"):
         train_vocabulary(TEXTS, 70, tokenizer="word")

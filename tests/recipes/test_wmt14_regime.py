@@ -25,10 +25,12 @@ TINY = [
 ]  # fmt: skip
 
 
-def test_the_report_is_one_training_and_456_cells(capsys):
-    assert main(RECIPE, ["--preset", "paper", "--dry-run"]) == 0
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_the_report_is_one_training_and_456_cells(norm, capsys):
+    assert main(RECIPE, ["--preset", "paper", "--task.norm", norm, "--dry-run"]) == 0
     said = capsys.readouterr().err
     assert "1 trainings, 456 cells (19 checkpoints x 8 ratios x 3 fine-tune seeds)" in said
+    assert f"norm={norm}" in said and "time: about" in said
     assert "disk: 7." in said  # GB: 20 checkpoints of 94 M weights
 
 
@@ -48,6 +50,29 @@ def test_the_paper_is_the_report():
 def test_named_fine_tuning_goes_on_from_the_checkpoint():
     _, study = parse(RECIPE, ["--finetune-setting", "continue"])
     assert study.finetune.clock == "continue"
+
+
+def test_without_files_and_network_there_is_one_sentence(tmp_path, monkeypatch, capsys):
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TWORE_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TWORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("twore.data.hub.cannot_connect", lambda _: "no connection to hub")
+    monkeypatch.setattr("datasets.load_dataset", lambda *_: pytest.fail("the hub's client was asked, for 20 s"))
+    assert main(RECIPE, ["--preset", "cpu", "--out", str(tmp_path / "out")]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("wmt14_regime: cannot fetch WMT14 de-en") and "--data DIR or TWORE_DATA" in last
+
+
+def test_a_vocabulary_that_is_too_large_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TWORE_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "data" / "mine"
+    folder.mkdir(parents=True)
+    for name in ("train.de", "train.en", "test.de", "test.en"):
+        (folder / name).write_text("Eins zwei drei.\nVier fünf.\n", encoding="utf-8")
+    flags = ["--task.dataset", "mine", "--task.pairs", "0", "--task.chosen_on", "", "--data", str(tmp_path / "data")]
+    assert main(RECIPE, [*flags, "--out", str(tmp_path / "out")]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"vocab_size=800 is larger than the training text of text files in {folder} supports: at most" in last
 
 
 def test_flags_are_not_abbreviated(capsys):

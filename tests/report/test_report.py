@@ -192,14 +192,41 @@ def test_translation_has_the_figures_b(one_setting):
     assert names == {"1", "2", "3b", "6", "8b"}
 
 
+def texts_of(figure: Path) -> list[str]:
+    """Every text in an SVG: matplotlib writes each as a comment beside its outlines."""
+    return re.findall(r"<!-- (.*?) -->", figure.read_text(encoding="utf-8"))
+
+
 def test_translation_is_drawn_by_its_loss_too(one_setting):
-    """In the synthetic run 100 x loss is 400 - score, so the loss has the boundary and the gains of the score."""
-    assert (one_setting / "figures" / "figure-3b-loss-regimes.png").exists()
+    """In the synthetic run 100 x loss is 400 - score: the loss has the score's optima, and a point is 0.01 nat."""
     text = " ".join((one_setting / "report.html").read_text(encoding="utf-8").split())
-    keys = ("3b-regimes", "3b-loss-regimes")
-    figures = [text.split(f'id="figure-{key}"')[1].split("</figure>")[0] for key in keys]
-    readings = [figure.split('<ul class="reading">')[1] for figure in figures]
-    assert readings[0] == readings[1]
+    reading = text.split('id="figure-3b-loss-regimes"')[1].split("</figure>")[0]
+    for ratio, peak in PEAKS.items():
+        said = f"At ratio {ratio:g} the best checkpoint is epoch {peak}, {GAINS[ratio] / 100:.3f} nats below the last"
+        assert said in reading
+    assert "point" not in reading.split('<ul class="reading">')[1]
+
+
+def test_the_loss_is_in_nats_and_less_is_better(one_setting):
+    regimes, optima = (texts_of(one_setting / "figures" / f"figure-{key}.svg") for key in LOSS_FIGURES)
+    assert "loss minus the row's best (nats)" in regimes and "later, and 0.005 nats higher or more" in regimes
+    assert "0.096" in regimes  # ratio 0.97: 9.6 points from epoch 8 to the last
+    assert "loss (nats a token)" in optima and "3.316" in optima  # ratio 0.97 at epoch 8: 4 - (95 - 30 * 0.97**4) / 100
+    assert not [text for text in regimes + optima if text.startswith("\N{MINUS SIGN}")]
+    by_score = texts_of(one_setting / "figures" / "figure-3b-regimes.svg")
+    assert "BLEU minus best of the row" in by_score and "later, and 0.5 points lower or more" in by_score
+
+
+LOSS_FIGURES = ("3b-loss-regimes", "8b-loss-optima")
+
+
+def test_stars_that_were_chosen_on_other_scores_are_explained(one_setting, tmp_path):
+    text = (one_setting / "report.html").read_text(encoding="utf-8")
+    assert "A star marks the best epoch of a ratio." in text and "best on validation; the numbers" not in text
+    shutil.copytree(one_setting, tmp_path / "valid")
+    results = pd.read_csv(tmp_path / "valid" / "results.csv")
+    results.assign(valid_score=results["score"] + 1).to_csv(tmp_path / "valid" / "results.csv", index=False)
+    assert report(tmp_path / "valid").text.count("best on validation; the numbers are test scores") == 2  # 3b and 8b
 
 
 def test_samples_of_dense_and_pruned_models_stand_side_by_side(one_setting):
@@ -209,6 +236,15 @@ def test_samples_of_dense_and_pruned_models_stand_side_by_side(one_setting):
     for said in ("dense says at 40", "0.2 says at 40", "0.97 says at 40", "0.97 says at 8"):
         assert said in part
     assert part.count("the best epoch") == 2
+
+
+def test_samples_without_their_inputs_are_shown_all_the_same(one_setting, tmp_path):
+    """Text that may not be given on is left out of a folder; what the models said is ours."""
+    shutil.copytree(one_setting, tmp_path / "given")
+    samples = pd.read_csv(tmp_path / "given" / "samples.csv").drop(columns=["input", "reference"])
+    samples.to_csv(tmp_path / "given" / "samples.csv", index=False)
+    said = report(tmp_path / "given").text
+    assert "0.97 says at 8" in said and "(left out of this folder)" in said
 
 
 def test_no_second_regime_is_said_plainly(tmp_path):

@@ -136,8 +136,9 @@ def _json_pair(line: bytes, source: str, target: str, where: str) -> tuple[str, 
         record = json.loads(text)
     except UnicodeDecodeError as error:
         raise _not_utf8(where) from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}, is not JSON ({error.msg}): each line holds one object") from error
+    except (json.JSONDecodeError, RecursionError) as error:  # the second: brackets within brackets without end
+        reason = getattr(error, "msg", "too deep")
+        raise DataError(f"{where}, is not JSON ({reason}): each line holds one object") from error
     if isinstance(record, dict) and isinstance(record.get("translation"), dict):
         record = record["translation"]
     sides = []

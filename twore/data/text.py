@@ -156,7 +156,9 @@ def _fill(folder: Path, spec: TextSpec, corpus: Corpus) -> dict[str, Any]:
     chosen = choose_pairs(spec, corpus)
     training = chosen.sets[TRAIN]
     log.info("training a vocabulary of %d on %d pairs of %s", spec.vocab_size, len(training), corpus.where)
-    vocabulary = train_vocabulary(_BothSides(training), spec.vocab_size, tokenizer=spec.tokenizer)
+    vocabulary = train_vocabulary(
+        _BothSides(training), spec.vocab_size, tokenizer=spec.tokenizer, where=f"the training text of {corpus.where}"
+    )
     vocabulary.save(folder / MODEL)
     for name, pairs in chosen.sets.items():
         counts, rows = chosen.counts[name], chosen.rows[name]
@@ -165,18 +167,33 @@ def _fill(folder: Path, spec: TextSpec, corpus: Corpus) -> dict[str, Any]:
             counts["over max_tokens"] = len(pairs) - len(kept)
             rows = rows[kept]
             if not len(rows):
-                raise DataError(f"no training pair has at most max_tokens={spec.max_tokens} tokens a side: raise it")
+                limit = f"max_tokens={spec.max_tokens}"
+                raise DataError(f"no training pair of {corpus.where} has at most {limit} tokens a side: raise it")
         else:
-            tokens, _, counts["sides cut at the model's positions"] = encode_pairs(pairs, vocabulary, cut_at=POSITIONS)
+            tokens, _, cut = encode_pairs(pairs, vocabulary, cut_at=POSITIONS)
+            counts["sides cut at the model's positions"] = cut
+            if cut:
+                longer = (any(len(ids) >= POSITIONS for ids in vocabulary.encode(pair)) for pair in pairs)
+                log.warning("%s", _cut_in_words(name, int(rows[list(longer).index(True)]), cut, corpus.where))
             sources, references = pairs.texts()
             text = json.dumps({"sources": sources, "references": references}, ensure_ascii=False)
             (folder / f"{name}.texts.json").write_text(text, encoding="utf-8")
         counts |= {"used": len(tokens)}
+        log.info("%s: %s", name, ", ".join(f"{n:,} {what}" for what, n in counts.items() if n or what == "used"))
         counts |= {"source tokens": len(tokens.source.values), "target tokens": len(tokens.target.values)}
         write_pairs(folder, name, tokens)
         np.save(folder / f"{name}.rows.npy", rows)
     ordered = [[name, list(counts.items())] for name, counts in chosen.counts.items()]  # a record sorts mappings
     return {"fingerprint": corpus.fingerprint, "where": corpus.where, "counts": ordered, "spec": asdict(spec)}
+
+
+def _cut_in_words(name: str, first: int, cut: int, where: str) -> str:
+    """Of evaluation sentences that were cut, the first one: a warning, since one sentence must not stop a study."""
+    place = f"pair {first + 1} of {TRAIN if name in HELD_OUT else name}"
+    return (
+        f"{where}: {place} has more tokens than the model's {POSITIONS} positions: "
+        f"{cut} side{'s' * (cut > 1)} of {name} cut there, references are scored whole"
+    )
 
 
 class _BothSides:

@@ -26,6 +26,7 @@ TOKENIZERS = ("bpe", "unigram")
 # Unigram sums its counts thread by thread, and the number is written into the model: so it is fixed. Our choice.
 TRAIN_THREADS = 4
 RARE = 0.9995  # share of the text's letters that get a piece (sentencepiece's default) where there are many letters
+LONGEST_LINE = 4_192  # bytes; sentencepiece's default, not passed to it: what is passed is written into the model
 MANY = 8  # ... which is when the letters would take more than 1/8 of the vocabulary; our choice
 
 
@@ -76,9 +77,12 @@ class Vocabulary:
         write_bytes(folder / "tokenizer_config.json", json.dumps(settings, indent=2).encode())
 
 
-def train_vocabulary(texts: Iterable[str], size: int, *, tokenizer: str = "bpe") -> Vocabulary:
-    """Train `size` pieces on `texts` (read twice: no iterator; lines over 4,192 bytes are passed over).
+def train_vocabulary(
+    texts: Iterable[str], size: int, *, tokenizer: str = "bpe", where: str = "the training text"
+) -> Vocabulary:
+    """Train `size` pieces on `texts` (read twice: no iterator; lines over LONGEST_LINE bytes are passed over).
 
+    where: what the text is of, for messages.
     Every letter of the text gets a piece, unless letters would take more than an eighth of the vocabulary: then the
     rarest, 0.05 % of the text, are unknown. `DataError` for a size that the text does not support, with the nearest one
     that it does.
@@ -104,16 +108,19 @@ def train_vocabulary(texts: Iterable[str], size: int, *, tokenizer: str = "bpe")
             minloglevel=2,  # it logs hundreds of lines otherwise
         )
     except RuntimeError as error:
-        raise DataError(_in_words(str(error), size)) from error
+        raise DataError(_in_words(str(error), size, where)) from error
     return Vocabulary(model.getvalue())
 
 
-def _in_words(message: str, size: int) -> str:
+def _in_words(message: str, size: int, where: str) -> str:
     """Sentencepiece's complaint as a sentence with a way out."""
     if found := re.search(r"value <= (\d+)", message):
-        return f"vocab_size={size} is larger than the training text supports: at most {found[1]} here, or more text"
+        return f"vocab_size={size} is larger than {where} supports: at most {found[1]} here, or more text"
     if found := re.search(r"required_chars\. \d+ vs (\d+)", message):
-        return f"vocab_size={size} is smaller than the letters of the training text: at least {found[1]} here"
+        return f"vocab_size={size} is smaller than the letters of {where}: at least {found[1]} here"
     if "sentences_.empty()" in message:
-        return "there is no text to train a vocabulary on: name other files, or loosen the filters"
-    return f"sentencepiece cannot train {size} pieces on this text: {message}"
+        return (
+            f"{where} has no line of at most {LONGEST_LINE:,} bytes to train a vocabulary on: split its lines into "
+            "sentences, or name other files"
+        )
+    return f"sentencepiece cannot train {size} pieces on {where}: {message}"

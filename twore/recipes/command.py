@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import os
 import re
 import sys
@@ -101,6 +102,7 @@ def execute(
 
     check_run_options(workers, executor, time_limit, slots)
     _check_device(study)
+    _show_log()
     try:
         results = run_study(
             study, out, workers=workers, executor=executor,
@@ -245,6 +247,21 @@ def estimate_in_words(
     except ValueError as error:  # a device that is not here
         raise ConfigError(str(error)) from error
     return cost.table(found, workers=workers, shards=shards, source=measured.source)
+
+
+class _Say(logging.Handler):
+    """What the library logs, as lines for people."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
+
+
+def _show_log() -> None:
+    """Show what making data and the like takes and leaves out, unless the caller's program has its own logging."""
+    log = logging.getLogger("twore")
+    if not log.hasHandlers():
+        log.addHandler(_Say())
+        log.setLevel(logging.INFO)
 
 
 def _check_device(study: Study) -> None:

@@ -24,6 +24,7 @@ from matplotlib.patheffects import withStroke
 from twore.analysis import mean_grid, optimal_epochs, regime_boundary
 from twore.report.style import GREY, SCORE_MAP, SIMILARITY_MAP, STAR, styled
 from twore.report.tables import ScalingRow, text_of
+from twore.report.unit import POINTS, Unit
 
 EPOCH_AXIS = "training epochs before pruning"
 RATIO_AXIS = "prune ratio (fraction of weights removed)"
@@ -36,39 +37,35 @@ LOSS = 0.5  # points; a later cell this far below the best is hatched: the `min_
 
 @styled
 def accuracy_diagram(
-    results: pd.DataFrame, *, score_label: str = "score", title: str = "Score of the pruned model", optima: bool = False
+    results: pd.DataFrame, *, unit: Unit = POINTS, title: str = "Score of the pruned model", optima: bool = False
 ) -> Figure:
     """Figures 2 and 8: the score of every cell as it is, of one setting; `optima` adds the best epoch of each ratio."""
     grid = mean_grid(results)
     figure, (ax,) = _canvas(grid)
     norm = Normalize(float(np.nanquantile(grid, 0.02)), float(np.nanmax(grid)))
-    draw_grid(ax, grid, norm=norm, cmap=SCORE_MAP, lower=optima)
+    _draw_scores(ax, grid, norm, unit, label=unit.label, pad=0.02, lower=optima)
     ax.set_title(title)
     if optima:
         mark_optima(ax, results, grid)
     _label(ax)
-    figure.colorbar(ScalarMappable(norm, SCORE_MAP), ax=ax, label=score_label, extend=_extend(grid, norm), pad=0.02)
     _legend(figure, [grid], optima=optima, hatched=False)
     return figure
 
 
 @styled
 def normalised_diagram(
-    results: pd.DataFrame, *, score_label: str = "score", title: str = "Score below the best of each ratio"
+    results: pd.DataFrame, *, unit: Unit = POINTS, title: str = "Score below the best of each ratio"
 ) -> Figure:
     """Figure 3: each row minus its best, with the best epoch and ties of each ratio, and the line between regimes."""
     grid = normalised(results)
     figure, (ax,) = _canvas(grid)
-    norm = _normalised_scale([grid])
-    draw_grid(ax, grid, norm=norm, cmap=SCORE_MAP)
+    _draw_scores(ax, grid, _normalised_scale([grid]), unit, label=unit.distance, pad=0.05)
     hatch_late_loss(ax, results, grid)
     mark_optima(ax, results, grid)
     mark_boundary(ax, results, grid)
     ax.set_title(title)
     _label(ax)
-    bar = ScalarMappable(norm, SCORE_MAP)
-    figure.colorbar(bar, ax=ax, label=_below(score_label), extend=_extend(grid, norm), pad=0.05)
-    _legend(figure, [grid], optima=True, hatched=True)
+    _legend(figure, [grid], optima=True, hatched=True, unit=unit)
     return figure
 
 
@@ -161,11 +158,13 @@ def similarity_grid(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_grid(
-    ax: Axes, grid: pd.DataFrame, *, norm: Normalize, cmap: str, print_values: bool = True, lower: bool = True
-) -> None:
+    ax: Axes, grid: pd.DataFrame, *, norm: Normalize, cmap: str, print_values: bool = True, lower: bool = True,
+    decimals: int | None = None,
+) -> None:  # fmt: skip
     """The cells of a grid, heavy ratios on top; missing ones are crossed out; values printed where there is room.
 
-    lower: print in the lower half of the cell, under the markers of `mark_optima`.
+    lower: print in the lower half of the cell, under the markers of `mark_optima`. decimals: of the values; none: one,
+    and two where all are small.
     """
     values = grid.to_numpy(float)
     rows, columns = values.shape
@@ -174,7 +173,8 @@ def draw_grid(
     for i, j in np.argwhere(np.isnan(values)):
         ax.add_patch(Rectangle((float(j) - 0.5, float(i) - 0.5), 1, 1, linewidth=0.3, hatch="xx", **NOT_RUN))
     if print_values and _prints(grid):
-        decimals = 1 if np.nanmax(np.abs(values)) >= 1 else 2
+        if decimals is None:
+            decimals = 1 if np.nanmax(np.abs(values)) >= 1 else 2
         for i, j in np.argwhere(np.isfinite(values)):
             red, green, blue, _ = colormaps[cmap](norm(values[i, j]))
             ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.52 else "white"
@@ -189,6 +189,21 @@ def draw_grid(
     ax.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5))
     for spine in ax.spines.values():
         spine.set_visible(False)
+
+
+def _draw_scores(
+    ax: Axes, grid: pd.DataFrame, norm: Normalize, unit: Unit, *, label: str, pad: float, lower: bool = True
+) -> None:
+    """The cells of a grid of scores in a unit, and their colour bar with the best on top."""
+    scale, cmap = unit.scale(norm), unit.colours(SCORE_MAP)
+    draw_grid(ax, unit.shown(grid), norm=scale, cmap=cmap, lower=lower, decimals=unit.decimals)
+    cut = _extend(grid, norm)
+    cut = "max" if cut == "min" and unit.less_is_better else cut
+    figure = ax.get_figure(root=True)
+    assert figure is not None  # it was drawn into one
+    bar = figure.colorbar(ScalarMappable(scale, cmap), ax=ax, label=label, extend=cut, pad=pad)
+    if unit.less_is_better:
+        bar.ax.invert_yaxis()
 
 
 def mark_optima(ax: Axes, results: pd.DataFrame, grid: pd.DataFrame, *, centred: bool = False) -> None:
@@ -246,7 +261,7 @@ def _label(ax: Axes) -> None:
     ax.set_ylabel(RATIO_AXIS)
 
 
-def _legend(figure: Figure, grids: list[pd.DataFrame], *, optima: bool, hatched: bool) -> None:
+def _legend(figure: Figure, grids: list[pd.DataFrame], *, optima: bool, hatched: bool, unit: Unit = POINTS) -> None:
     missing = any(bool(grid.isna().to_numpy().any()) for grid in grids)
     handles: list[Line2D | Patch] = []
     if optima:
@@ -260,7 +275,7 @@ def _legend(figure: Figure, grids: list[pd.DataFrame], *, optima: bool, hatched:
                 facecolor="#3b528b",
                 edgecolor=(1, 1, 1, 0.7),
                 hatch="///",
-                label=f"later, and {LOSS:g} points lower or more",
+                label=f"later, and {unit.worse(LOSS)} or more",
             )
         )
     if missing:

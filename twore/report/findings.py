@@ -15,6 +15,7 @@ from twore.analysis import RegimeBoundary, optimal_epochs, regime_boundary
 from twore.analysis.grid import one_setting
 from twore.analysis.regimes import selection_column
 from twore.report.diagrams import LOSS
+from twore.report.unit import POINTS, Unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,7 @@ class Findings:
 
     best: a row a ratio, of `optimal_epochs` · line: of `regime_boundary` · heavy, light: the ratios of either regime;
     without a boundary the heaviest third and the rest · seeds: (dense seeds, fine-tune seeds) · chosen_on: column of
-    the choice.
+    the choice · unit: how sentences give amounts of the score.
     """
 
     best: pd.DataFrame
@@ -32,6 +33,7 @@ class Findings:
     light: list[float]
     seeds: tuple[int, int]
     chosen_on: str
+    unit: Unit = POINTS
 
     def at(self, ratio: float) -> pd.Series:
         """The row of `best` at a ratio, matched to the nearest one."""
@@ -49,7 +51,7 @@ class Findings:
         return (dense, "dense") if dense > 1 else (finetune, "fine-tune")
 
 
-def findings(results: pd.DataFrame) -> Findings:
+def findings(results: pd.DataFrame, *, unit: Unit = POINTS) -> Findings:
     """The findings of one setting."""
     table = one_setting(results)
     best = optimal_epochs(table)
@@ -58,7 +60,7 @@ def findings(results: pd.DataFrame) -> Findings:
     heavy = ratios[-max(1, len(ratios) // 3) :] if line.upper is None else [r for r in ratios if r >= line.upper]
     light = [ratio for ratio in ratios if ratio not in heavy]
     seeds = (table["dense_seed"].nunique(), table["finetune_seed"].nunique())
-    return Findings(best, line, heavy, light, seeds, selection_column(table))
+    return Findings(best, line, heavy, light, seeds, selection_column(table), unit)
 
 
 def headline(found: Findings) -> str:
@@ -137,10 +139,11 @@ def optimum_sentence(found: Findings, ratio: float) -> str:
         return f"{best} epoch {row['epoch']:g}; the last one was not scored."
     if row["epoch"] == row["final_epoch"]:
         return f"{best} the last one, epoch {row['epoch']:g}."
-    side = "above" if row["gain"] >= 0 else "below"  # below: chosen on validation, and wrong on test
-    units, unit = found.units
-    spread = f"s.d. over {units} {unit} seeds {_short(row['gain_sd'])}" if units > 1 else "one seed, spread unknown"
-    return f"{best} epoch {row['epoch']:g}, {points(abs(row['gain']))} {side} the last one ({spread})."
+    side = found.unit.side(row["gain"])  # the worse one: chosen on validation, and wrong on test
+    units, seed = found.units
+    sd = found.unit.number(row["gain_sd"])
+    spread = f"s.d. over {units} {seed} seeds {sd}" if units > 1 else "one seed, spread unknown"
+    return f"{best} epoch {row['epoch']:g}, {found.unit.amount(row['gain'])} {side} the last one ({spread})."
 
 
 def range_of_epochs(found: Findings, ratios: list[float]) -> str:
@@ -159,8 +162,7 @@ def is_clear(row: pd.Series) -> bool:
 
 def points(value: float) -> str:
     """A number of score points, with its unit."""
-    text = _short(value)
-    return f"{text} point{'' if text == '1.0' else 's'}"
+    return POINTS.amount(value)
 
 
 def percent(ratio: float) -> str:
@@ -223,7 +225,3 @@ def _not_clean(found: Findings) -> list[str]:
         return []
     where = f"ratio{'s' * (len(weak) > 1)} {listed(weak)}"
     return [f"The line is not clean: at the heavier {where} the gain is below {LOSS:g} points."]
-
-
-def _short(value: float) -> str:
-    return f"{value:.1f}" if abs(value) >= 0.95 else f"{value:.2f}"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from twore.analysis import mean_grid, optimal_epochs
 from twore.analysis.grid import average, replication, unit_grids
@@ -18,9 +19,9 @@ from twore.report.diagrams import EPOCH_AXIS
 from twore.report.style import BLUE, GREEN, GREY, LINES, VERMILLION, styled
 from twore.report.tables import ScalingRow, text_of
 
-# A learning rate that falls below this part of the last one within an epoch has dropped. Our choice: schedules that
-# decay smoothly fall more slowly, once past their first epochs.
-DROP = 0.75
+# A learning rate that falls below this part of the last one within an epoch has dropped. Our choice: an inverse square
+# root falls most from the first epoch to the second, to 2**-0.5 = 0.707.
+DROP = 0.7
 LEGEND_WIDTH = 7.5  # inches that figure 7's title and legend take up; seen
 
 
@@ -105,6 +106,7 @@ def random_distance_lines(
         if i + columns >= len(ratios):
             ax.set_xlabel(EPOCH_AXIS)
             ax.tick_params(axis="x", labelbottom=True)
+            ax.xaxis.set_major_locator(whole_epochs())
     handles = [
         Line2D([], [], color=BLUE, marker="o", ms=4, label="score after pruning and fine-tuning"),
         Line2D([], [], color=VERMILLION, ls="--", marker="s", ms=4, label="random_distance of the dense model"),
@@ -144,8 +146,14 @@ def training_curve(curves: pd.DataFrame, *, score_label: str = "score") -> Figur
                          textcoords="offset points", fontsize=8, color=VERMILLION, va="top", rotation=90)  # fmt: skip
     axes[0].set_title("Training curve of the dense model")
     axes[-1].set_xlabel("epoch")
+    axes[-1].xaxis.set_major_locator(whole_epochs())
     figure.align_ylabels(axes)
     return figure
+
+
+def whole_epochs() -> MaxNLocator:
+    """Ticks at whole epochs: 0, 5, 10, never 2.5."""
+    return MaxNLocator(integer=True, steps=[1, 2, 5, 10])
 
 
 def optimum_and_range(results: pd.DataFrame, ratio: float) -> tuple[float, float, float]:
@@ -198,7 +206,7 @@ def value_at(grid: pd.DataFrame, ratio: float, epoch: float) -> float:
 
 
 def rate_drops(curves: pd.DataFrame) -> list[float]:
-    """Epochs after which the learning rate falls by more than a quarter at once; none for a smooth schedule."""
+    """Epochs after which the learning rate falls to less than `DROP` of it at once; none for a smooth schedule."""
     rate = curves.groupby("epoch")["lr"].mean().dropna()
     rate = rate[rate > 0]
     fell = (rate / rate.shift(1) < DROP).to_numpy()

@@ -16,6 +16,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from twore.report import findings as answers
+from twore.report.by_loss import loss_sentence
 from twore.report.entries import Entry
 from twore.report.samples import sample_rows
 from twore.report.scoring import board_rows
@@ -38,11 +39,10 @@ def render(tables: RunTables, pictures: list[Picture]) -> str:
     """The page as HTML text."""
     failed = tables.failures
     setting = reference(tables.results)
-    each = {
-        name: answers.findings(frame)
-        for name in settings(tables.results)
-        if (frame := of_setting(tables.results, name)) is not None
+    by_setting = {
+        name: frame for name in settings(tables.results) if (frame := of_setting(tables.results, name)) is not None
     }
+    each = {name: answers.findings(frame) for name, frame in by_setting.items()}
     found = each[setting]
     said = of_setting(tables.samples, setting)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -53,7 +53,7 @@ def render(tables: RunTables, pictures: list[Picture]) -> str:
         setting=name_of(setting),
         several=len(each) > 1,
         headline=answers.headline(found),
-        answer=answers.answer(found),
+        answer=[*answers.answer(found), *loss_sentence(by_setting[setting], tables.score_label)],
         averages=answers.averages(found),
         drawn=[picture for picture in pictures if picture.uri],
         skipped=[picture.entry for picture in pictures if not picture.uri],

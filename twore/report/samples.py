@@ -9,6 +9,7 @@ import pandas as pd
 from twore.report.findings import Findings
 
 MOST = 4  # sentences shown; samples.csv has them all
+NOT_HERE = "(left out of this folder)"  # text that may not be given on
 
 
 def sample_rows(samples: pd.DataFrame, found: Findings) -> list[dict[str, Any]]:
@@ -34,8 +35,8 @@ def sample_rows(samples: pd.DataFrame, found: Findings) -> list[dict[str, Any]]:
     asked = first.drop_duplicates("sample").sort_values("sample").head(MOST)
     return [
         {
-            "input": row["input"],
-            "reference": row["reference"],
+            "input": row.get("input", NOT_HERE),
+            "reference": row.get("reference", NOT_HERE),
             "outputs": [(words, said.get(row["sample"], "")) for words, said in texts],
         }
         for _, row in asked.iterrows()

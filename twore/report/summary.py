@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from twore.report import findings as answers
+from twore.report.by_loss import loss_sentence
 from twore.report.tables import RunTables, differences, name_of, of_setting, read_tables, reference, settings
 
 
@@ -26,6 +27,7 @@ def summary(folder: Path | str) -> str:
         [
             f"{name_of(setting)}: {answers.headline(found)}",
             *answers.answer(found),
+            *loss_sentence(results, tables.score_label),
             "",
             "   ratio  best epoch    score  gain over last epoch",
             *rows,
