@@ -66,9 +66,9 @@ def _wanted(tables: RunTables) -> list[_Wanted]:
     checkpoints, pairs, curves = (of_setting(t, setting) for t in (tables.checkpoints, tables.pairs, tables.curves))
     found = answers.findings(results)
     stars = _stars(found)
-    smoothed = " The training loss is a target token's, with its label smoothing." if letter == "b" else ""
     rows = scaling_rows(tables.results)
     letter = "b" if "bleu" in label.lower() else "a"
+    smoothed = " The training loss is a target token's, with its label smoothing." if letter == "b" else ""
     of = "" if len(settings(tables.results)) == 1 else f" Setting: {name_of(setting)}."
     alone = None if rows else _why_alone(tables.results)
     no_pairs = _lacking(pairs, "model_similarity", "pairs.csv", "it takes two fine-tune seeds of a cell")
@@ -121,7 +121,8 @@ def _wanted(tables: RunTables) -> list[_Wanted]:
         _Wanted("9", "figure-9-scaling-scores", "Scaling, scores as they are", "Figure 4, not normalised.", alone,
                 lambda: scaling_diagrams(tables.results, rows, as_is=True, score_label=label),
                 lambda: [_best_of_rows(tables.results)]),
-        _Wanted("10", "figure-10-training", "Training curve", f"The dense model; bands: range over dense seeds.{smoothed}{of}",
+        _Wanted("10", "figure-10-training", "Training curve",
+                f"The dense model; bands: range over dense seeds.{smoothed}{of}",
                 no_curve, lambda: training_curve(frame(curves), score_label=label),
                 lambda: readings.training_reading(frame(curves))),
     ]  # fmt: skip
