@@ -99,7 +99,8 @@ def trainer(name: str, out: Path, *callbacks: TrainerCallback, seed: int = 0, **
         "use_cpu": True, "disable_tqdm": True, "seed": 1,
     }  # fmt: skip
     options = kind(output_dir=str(out), **(usual | arguments))
-    return make(model=build(name, seed), args=options, train_dataset=rows(name), callbacks=list(callbacks))
+    data = {"train_dataset": rows(name), "eval_dataset": rows(name)}  # evaluated only where arguments ask for it
+    return make(model=build(name, seed), args=options, callbacks=list(callbacks), **data)
 
 
 class Witness(TrainerCallback):
