@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-BLOCK = 2**22  # entries looked at at once in a large tensor; our choice
+LARGE = 2**22  # entries beyond which a tensor is searched in blocks; our choice
+BLOCK = 2**20  # entries of a block: its copies, some 40 bytes an entry, are small beside a large tensor; our choice
 HALF = 2**16  # values of half a float32
 SHORT = (torch.float16, torch.bfloat16)  # every value is a float32
 
@@ -68,7 +69,7 @@ def rankable(values: Tensor) -> Tensor:
 
 def _is_large(scores: Tensor) -> bool:
     """Whether kthvalue's copy and its int64 indices, 12 bytes an entry, are worth avoiding."""
-    return scores.numel() > BLOCK and scores.device.type == "cpu" and scores.dtype in (torch.float32, *SHORT)
+    return scores.numel() > LARGE and scores.device.type == "cpu" and scores.dtype in (torch.float32, *SHORT)
 
 
 def _lowest_in_blocks(scores: Tensor, k: int) -> Tensor:
