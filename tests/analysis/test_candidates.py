@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from twore.analysis import default_predictors, score_settings
-from twore.analysis.candidates import candidates, ranked_probe, smooth_probe, spared_pilot, tuned_probe
+from twore.analysis.candidates import (
+    candidates,
+    fallback_probe,
+    ranked_probe,
+    smooth_probe,
+    smooth_readout,
+    spared_pilot,
+    tuned_probe,
+)
 from twore.analysis.settings import SettingTables
 
 EPOCHS, RATIOS = (1, 2, 3, 4, 5), (0.5, 0.9, 0.95)
@@ -82,6 +90,35 @@ def test_a_pilot_is_spared_where_pruning_breaks_nothing():
     assert spared_pilot().pick(seen) == {0.5: 5.0, 0.9: 3.0, 0.95: 5.0}
     assert spared_pilot().cost_of(one) == pytest.approx((4 + 15 * 0.1) / 30)  # 4 cells and 15 probes of 30 cells
     assert spared_pilot().pick(SettingTables("a", one.results)) is None
+
+
+def read_out(one, readout, *, chance=10.0, cost=0.15):
+    """The setting with read-out scores (R, E) in its probes."""
+    flat = [value for row in readout for value in row]
+    return SettingTables(
+        one.name,
+        one.results,
+        probes=one.probes.assign(readout_score=flat, chance=chance, readout_cost=cost),
+        cluster=one.name,
+    )
+
+
+def test_the_read_out_speaks_where_the_score_is_at_chance():
+    """Chance is 10: at 0.95 no checkpoint reaches 20, at 0.9 one does."""
+    score = ([90, 91, 92, 93, 94], [9, 9, 9, 20, 9], [19, 11, 9, 9, 9])
+    one = read_out(setting("a", score), ([5, 4, 3, 2, 1], [5, 4, 3, 2, 1], [30, 40, 60, 50, 50]))
+    assert fallback_probe().pick(one) == {0.5: 5.0, 0.9: 4.0, 0.95: 3.0}
+    assert fallback_probe().cost_of(one) == pytest.approx(15 * 0.15 / 30)
+    assert smooth_readout().pick(one)[0.95] == 4.0  # means 35, 43.3, 50, 53.3, 50
+
+
+def test_read_outs_are_on_the_board_where_they_were_measured():
+    plain = setting("a", SPIKE)
+    assert fallback_probe().pick(plain) is None
+    assert not [rule.name for rule in default_predictors([plain]) if "readout" in rule.name]
+    rules = {rule.name: rule for rule in default_predictors([read_out(plain, SPIKE)])}
+    assert fallback_probe().name in rules
+    assert rules["largest readout_score"].cost_of(read_out(plain, SPIKE)) == pytest.approx(15 * 0.15 / 30)
 
 
 def test_nothing_is_chosen_by_fine_tuned_scores():

@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("accelerate")
 
-from tiny import build  # noqa: E402
+from tiny import FAMILIES, build  # noqa: E402
 
 from twore.integrations import MASKS_FILE  # noqa: E402
 from twore.pruning import load_masks, make_masks, prunable_weights  # noqa: E402
@@ -47,6 +47,19 @@ def test_both_hold_the_masks_of_the_first(given, out):
         found = load_masks(out / given / file)
         assert list(found) == list(expected)
         assert all(torch.equal(found[name], mask) for name, mask in expected.items())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_fifty_updates_of_every_family(name, out):
+    """As test_zeros_stay_zero with one process: AdamW, weight decay, accumulation, clipping; zero after each update."""
+    both = seen(out / name)
+    assert [process["error"] for process in both] == ["", ""]
+    assert [process["revived"] for process in both] == [[0] * 50] * 2
+    assert both[0]["weights"] == both[1]["weights"]
+    first, second = (load_masks(out / name / f"masks-{rank}.safetensors") for rank in (0, 1))
+    weights = prunable_weights(build(name, seed=0), exclude=FAMILIES[name].exclude)
+    expected = make_masks({n: w.detach() for n, w in weights.items()}, 0.8)
+    assert all(torch.equal(first[n], mask) and torch.equal(second[n], mask) for n, mask in expected.items())
 
 
 def test_a_missing_file_is_said_by_both(out):

@@ -89,7 +89,10 @@ def rows(name: str) -> list[dict[str, Tensor]]:
     return [{"input_ids": x, "labels": y} for x, y in zip(tokens, labels, strict=True)]
 
 
-def trainer(name: str, out: Path, *callbacks: TrainerCallback, seed: int = 0, **arguments: Any) -> Trainer:
+def trainer(
+    name: str, out: Path, *callbacks: TrainerCallback, seed: int = 0, model: PreTrainedModel | None = None,
+    **arguments: Any,
+) -> Trainer:  # fmt: skip
     """A Trainer with what is said to revive zeros: AdamW, weight decay, accumulation, clipping."""
     two = FAMILIES[name].sequence_to_sequence
     make, kind = (Seq2SeqTrainer, Seq2SeqTrainingArguments) if two else (Trainer, TrainingArguments)
@@ -99,7 +102,8 @@ def trainer(name: str, out: Path, *callbacks: TrainerCallback, seed: int = 0, **
         "use_cpu": True, "disable_tqdm": True, "seed": 1,
     }  # fmt: skip
     options = kind(output_dir=str(out), **(usual | arguments))
-    return make(model=build(name, seed), args=options, train_dataset=rows(name), callbacks=list(callbacks))
+    data = {"train_dataset": rows(name), "eval_dataset": rows(name)}  # evaluated only where arguments ask for it
+    return make(model=model or build(name, seed), args=options, callbacks=list(callbacks), **data)
 
 
 class Witness(TrainerCallback):

@@ -6,6 +6,7 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from twore.metrics import eigenvalues, gram
+from twore.metrics.random_copies import permuted_slices
 
 SHAPES = [(40, 40), (90, 12), (12, 90), (5, 7, 3, 3), (1, 1), (30, 1), (1, 30)]
 
@@ -43,3 +44,21 @@ def test_no_more_threads_than_torch_has(monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert seen and set(seen) == {1}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(20, 12), (6, 30), (8, 5, 3, 3)])
+def test_half_types_are_not_widened_and_give_the_same_numbers(dtype, shape):
+    """Bit for bit what float32 copies give, shuffled ones too: as_slices(short=True) saves memory and nothing else."""
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    wide, scale = gram.as_slices("w", weight.float())
+    kept, same_scale = gram.as_slices("w", weight, short=True)
+    assert kept.itemsize == 2 and wide.itemsize == 4 and scale == same_scale
+    for number in range(2):
+        shuffled = [permuted_slices(slices, seed=0, name="w", number=number) for slices in (wide, kept)]
+        for a, b in ((wide, kept), shuffled):
+            stacks = [slices[None] for slices in (a, b)]
+            expected, found = (gram.pooled_eigenvalues(stack, scale, torch.device("cpu")) for stack in stacks)
+            assert torch.equal(expected, found)
+    on_device = gram._eigenvalues_on_device(torch.from_numpy(kept.view(np.uint16)).view(dtype), scale)
+    torch.testing.assert_close(on_device, gram._eigenvalues_on_device(torch.from_numpy(wide), scale), rtol=0, atol=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from twore.pruning import selection
+from twore.pruning import make_masks, selection
 from twore.pruning.selection import lowest
 
 INF = float("inf")
@@ -24,6 +24,7 @@ def test_blocks_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     counts = sorted({0, 1, 2, len(scores) // 3, len(scores) // 2, len(scores) - 1, len(scores)})
     whole = [lowest(scores, k) for k in counts]
     monkeypatch.setattr(selection, "BLOCK", 7)
+    monkeypatch.setattr(selection, "LARGE", 7)
     for k, expected in zip(counts, whole):
         found = lowest(scores, k)
         assert int(found.sum()) == k and torch.equal(found, expected), k
@@ -33,6 +34,20 @@ def test_large_tensors_do_go_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
     real = selection._lowest_in_blocks
     monkeypatch.setattr(selection, "_lowest_in_blocks", lambda scores, k: called.append(k) or real(scores, k))
-    lowest(torch.rand(selection.BLOCK + 1), 5)
+    lowest(torch.rand(selection.LARGE + 1), 5)
     lowest(torch.rand(100), 5)
     assert called == [5]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("allocation", ["uniform", "global", "erk", "lamp"])
+def test_half_types_are_ranked_as_float32_in_blocks_too(dtype, allocation, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = {name: torch.randn(shape).to(dtype) for name, shape in {"a": (40, 30), "b": (5, 4), "c": (30, 9)}.items()}
+    for ratio in (0.0, 0.3, 0.9):
+        expected = make_masks({n: w.float() for n, w in weights.items()}, ratio, allocation=allocation)
+        with monkeypatch.context() as patch:
+            patch.setattr(selection, "BLOCK", 50)
+            patch.setattr(selection, "LARGE", 50)  # a and c are large then, b is not
+            assert selection.rankable(weights["a"]).dtype == dtype
+            found = make_masks(weights, ratio, allocation=allocation)
+        assert all(torch.equal(found[name], mask) for name, mask in expected.items())

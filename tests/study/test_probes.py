@@ -12,7 +12,7 @@ from toy import CPU, ToyData, ToyTask
 
 from twore.metrics import agreement, centred_logits, cka, prune_perturbation
 from twore.pruning import apply_masks, make_masks, prunable_weights, recalibrate_batchnorm
-from twore.study import Study, load_study, run_study
+from twore.study import Study, load_study, run_study, specs
 from twore.study.stages import Context, load_checkpoint
 from twore.training import Training
 from twore.training.state import load_weights
@@ -97,6 +97,20 @@ def test_an_old_study_gets_its_probes_when_it_is_finished_again(tmp_path):
     after = run(study(), tmp_path)
     assert len(after.probes) == 4
     assert after.cells["finished_at"].tolist() == cells  # nothing was fine-tuned again
+
+
+def test_old_probes_are_made_again_and_nothing_else(tmp_path, monkeypatch):
+    """As a finished study is when a version measures more: its cells' weights are long gone, and stay so."""
+    made = study(keep_weights=False, landscape=True)
+    monkeypatch.setattr(specs, "PROBED", specs.PROBED - 1)
+    before = run(made, tmp_path)
+    monkeypatch.undo()
+    after = run(made, tmp_path)
+    assert set(after.probes["key"]).isdisjoint(before.probes["key"])
+    assert len(after.probes) == len(before.probes)
+    for name in ("cells", "pairs", "checkpoints", "curves"):
+        pd.testing.assert_frame_equal(getattr(after, name), getattr(before, name))  # provenance too: the same records
+    assert not list((tmp_path / "store").glob("weights/*"))
 
 
 def test_landscape_adds_cka_and_connectivity_from_kept_weights(tmp_path):

@@ -58,6 +58,16 @@ def test_records():
     assert records[-1].train_loss < records[0].train_loss
 
 
+def test_a_share_of_each_epoch_is_its_first_batches():
+    seen = []
+    run = make_run(replace(SPEC, share=0.5))
+    whole = run.data.loss
+    run.data.loss = lambda model, batch: seen.append(batch[1]) or whole(model, batch)
+    assert [record.update for record in train(run)] == [2, 4, 6, 8]  # of 3 batches half, rounded
+    first = [y for _, y in run.data.epoch(20, loop.derive_seed("dense", 0, "order", 0))][:2]
+    assert all(torch.equal(a, b) for a, b in zip(seen, first))
+
+
 def test_training_loss_is_the_mean_over_examples_not_over_batches():
     """With rate 0 and no BatchNorm the loss of an epoch is the mean over all 48 examples, whatever the batches."""
     spec = replace(SPEC, lr=0.0, epochs=1, momentum=0.0)

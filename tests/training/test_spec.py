@@ -46,6 +46,10 @@ def test_senseless_values_are_refused(field, value):
         Training(**{field: value})
 
 
+def test_a_share_of_an_epoch_is_at_least_a_batch():
+    assert [Training(share=share).batches_of(10) for share in (1.0, 0.26, 0.001)] == [10, 3, 1]
+
+
 def test_the_published_translation_schedule():
     # Vaswani et al. 2017, eq. 3, d_model 512 and 4,000 warm-up updates: peak at update 4,000 (512 * 4000)**-0.5
     assert WMT14_DENSE.lr_at(0, 3_999) == pytest.approx((512 * 4_000) ** -0.5) == pytest.approx(6.988e-4, rel=1e-4)

@@ -46,8 +46,8 @@ class Cache:
         return self._read(self.path(what, value))
 
     def put(self, what: str, value: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        """Write a record."""
-        write_record(self.path(what, value), record)
+        """Write a record. OSError, with the way out, where the folder cannot be written to."""
+        self._write(self.path(what, value), record)
 
     def path(self, what: str, value: Mapping[str, Any]) -> Path:
         """Where the record lies."""
@@ -69,8 +69,14 @@ class Cache:
         record = self._read(place)
         if record is None or record["stamp"] != stamp:
             record = {"stamp": stamp, "sha256": _sha256(path)}
-            write_record(place, record)
+            self._write(place, record)
         return record["sha256"]
+
+    def _write(self, path: Path, record: Mapping[str, Any]) -> None:
+        try:
+            write_record(path, record)
+        except OSError as error:
+            raise OSError(f"{self.root} cannot be written to ({error.strerror}): name a folder, --cache DIR") from error
 
     @staticmethod
     def _read(path: Path) -> dict[str, Any] | None:

@@ -1,9 +1,9 @@
 """Finding checkpoints: what the user named -> checkpoints of one run, in the order of training.
 
-A path may be a folder of `checkpoint-*` folders (the Hugging Face Trainer's), a folder of folders with weights each, a
-folder of .pt, .pth, .ckpt, .bin or .safetensors files, one such folder, or one such file. Their place in training is
-read from trainer_state.json, else from the numbers in their names ("checkpoint-900" comes before "checkpoint-1000"),
-else it is their place in the natural order of the names.
+A path may be a folder of `checkpoint-*` folders (the Hugging Face Trainer's) or the one above it, a folder of folders
+with weights each, a folder of .pt, .pth, .ckpt, .bin or .safetensors files, one such folder, or one such file. Their
+place in training is read from trainer_state.json, else from the numbers in their names ("checkpoint-900" comes before
+"checkpoint-1000"), else it is their place in the natural order of the names.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from twore.advise.one_run import refuse_interleaved, refuse_two_logs
 from twore.advise.trainer_state import TrainerState, read_state
 from twore.checkpoints import CheckpointError
+from twore.pruning.choices import listed
 
 FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 TRAINING = re.compile(r"(optimizer|scheduler|scaler|rng_state|training_args|random_states)[\w-]*\.(pt|pth|bin)$")
 WEIGHTS = re.compile(r"(model|pytorch_model|adapter_model)([.-].*)?\.(safetensors|bin)(\.index\.json)?$")
 NUMBER = re.compile(r"\d+")
+STEP = re.compile(r"checkpoint-\d+")  # a folder of the Hugging Face Trainer
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
@@ -48,7 +51,8 @@ def find_checkpoints(paths: Paths) -> Run:
     """The checkpoints that `paths` (one path, or several in any mix) hold.
 
     Raises FileNotFoundError for a path that is not there, CheckpointError (one sentence) when there is no checkpoint,
-    only one, when two have the same place in training, or names are numbered in two ways (two runs).
+    only one, when two have the same place in training, or for two runs: by their logs, by folders that interleave, or
+    by names that are numbered in two ways.
     """
     given = [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
     notes: list[str] = []
@@ -62,6 +66,7 @@ def find_checkpoints(paths: Paths) -> Run:
         )
     found = [Found(place, 0.0, state=read_state(place) if place.is_dir() else None) for place in places]
     run = _placed(_stepped(_one_family(found, notes)), notes)
+    refuse_two_logs(run.checkpoints)
     if len(run.checkpoints) == 1:
         raise CheckpointError(
             f"{where} holds one checkpoint only, {run.checkpoints[0].path.name}, so there is nothing to choose from: "
@@ -72,6 +77,7 @@ def find_checkpoints(paths: Paths) -> Run:
             raise CheckpointError(
                 f"{a.path} and {b.path} are both of {run.unit} {a.position:g}: name each checkpoint of one run once"
             )
+    refuse_interleaved(run.checkpoints)
     return run
 
 
@@ -90,7 +96,7 @@ def _within(path: Path, notes: list[str]) -> list[Path]:
     if path.is_file():
         return [path]
     entries = sorted((e for e in path.iterdir() if not e.name.startswith(".")), key=lambda e: _natural(e.name))
-    steps = [entry for entry in entries if entry.is_dir() and re.fullmatch(r"checkpoint-\d+", entry.name)]
+    steps = [entry for entry in entries if entry.is_dir() and STEP.fullmatch(entry.name)]
     own = [entry for entry in entries if entry.is_file() and WEIGHTS.match(entry.name)]
     if steps:
         if own:
@@ -101,7 +107,16 @@ def _within(path: Path, notes: list[str]) -> list[Path]:
     if own:
         return [path]
     files = [e for e in entries if e.is_file() and e.suffix in FILES and not TRAINING.match(e.name)]
-    below = [entry for entry in entries if entry.is_dir() and any(WEIGHTS.match(e.name) for e in entry.iterdir())]
+    folders = [entry for entry in entries if entry.is_dir()]
+    below = [entry for entry in folders if any(WEIGHTS.match(e.name) for e in entry.iterdir())]
+    runs = [entry for entry in folders if any(STEP.fullmatch(e.name) for e in entry.iterdir())]
+    if len(runs) > 1 and not files:
+        raise CheckpointError(
+            f"{path} holds {len(runs)} runs ({listed((run.name for run in runs), 3)}), and advice is on one of them: "
+            f"name it, such as {runs[0]}"
+        )
+    if runs and not files and set(below) <= set(runs):
+        return _within(runs[0], notes)
     return files or below
 
 
@@ -123,8 +138,7 @@ def _one_family(found: list[Found], notes: list[str]) -> list[Found]:
         )
     others = [one.path.name for key, ones in families.items() if key != name for one in ones]
     if others:
-        listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        notes.append(f"left out, since their names do not say where they belong among the others: {listed}")
+        notes.append(f"left out, since their names do not say where they belong among the others: {listed(others, 3)}")
     return numbered[name]
 
 

@@ -31,7 +31,8 @@ def weight_files(folder: Path) -> tuple[list[Path], Path | None]:
         raise CheckpointError(f"{folder} holds shards ({shards[0]}, ...) but no {stem}.index.json: copy the index too")
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder} holds an adapter, not a model: merge it into its model and save that")
-    below = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name.startswith("checkpoint-"))
+    below = [path.name for path in folder.iterdir() if path.is_dir() and path.name.startswith("checkpoint-")]
+    below.sort(key=lambda name: (len(name), name))  # checkpoint-900 before checkpoint-1000
     if below:
         raise CheckpointError(f"{folder} holds no weights itself: name one of its checkpoints, such as {below[-1]}")
     raise CheckpointError(f"{folder} holds no weights: none of {', '.join(WEIGHTS)} is there")

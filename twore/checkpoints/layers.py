@@ -12,11 +12,15 @@ from dataclasses import dataclass
 
 import torch
 
+from twore.checkpoints.errors import CheckpointError
 from twore.checkpoints.opening import Checkpoint
+from twore.checkpoints.tensor_files import SafetensorsFile
 from twore.pruning.choices import unknown
+from twore.pruning.files import KEY as MASKS_KEY
 
 TIED = ("refuse", "skip", "prune", "untie")
 BY = ("auto", "class", "names")
+COMPACT_KEY = "twore_compact"  # in the metadata of a file in the compact form (twore.export.compact)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,17 @@ def find_layers(checkpoint: Checkpoint, choice: LayerChoice | None = None) -> La
     from twore.checkpoints.name_layers import layers_by_names
 
     choice = choice or LayerChoice()
+    _refuse_our_own(checkpoint)
     by = choice.by
     if by == "auto":
         by = "class" if checkpoint.config() is not None else "names"
     return layers_by_class(checkpoint, choice) if by == "class" else layers_by_names(checkpoint, choice)
+
+
+def _refuse_our_own(checkpoint: Checkpoint) -> None:
+    """CheckpointError for a file of masks or in the compact form, which hold no layers."""
+    for file in checkpoint.files:
+        if isinstance(file, SafetensorsFile) and MASKS_KEY in file.metadata:
+            raise CheckpointError(f"{file.path} holds masks, not weights: name the model that they belong to")
+        if isinstance(file, SafetensorsFile) and COMPACT_KEY in file.metadata:
+            raise CheckpointError(f"{file.path} is in the compact form: make it dense first, twore export --restore")

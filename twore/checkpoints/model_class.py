@@ -23,7 +23,8 @@ def model_class(folder: Path) -> tuple[Any, Any]:
 
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, OSError, LookupError, TypeError, AttributeError, StrictDataclassError) as error:
+    except (ImportError, ValueError, OSError, LookupError, TypeError, AttributeError, StrictDataclassError) as error:
+        # ImportError: of a package that the class wants, such as timm
         raise CheckpointError(
             f"{folder}/config.json is of no model that the installed transformers knows: "
             'tell layers by names and shapes, --layers names (LayerChoice(by="names"))'

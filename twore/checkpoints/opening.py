@@ -98,7 +98,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         return Checkpoint(place, opened, index)
     if not place.is_file():
         raise FileNotFoundError(
-            f"no checkpoint at {place}: name a folder, a .safetensors or a .pt file of this machine"
+            f"no checkpoint at {place}: name a folder, a .safetensors or a .pt file of this machine "
+            "(a model of the hub is downloaded first)"
         )
     return Checkpoint(place, (_open_file(place),), None)
 

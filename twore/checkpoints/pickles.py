@@ -44,6 +44,12 @@ class PickleFile:
         """The tensor `name`: the file's own memory, not to be changed."""
         return self.state[name].detach()
 
+    def others(self) -> dict[str, Mapping[str, Any]]:
+        """Other state dicts that the file holds beside `state`, by their names in it."""
+        if self.container is None:
+            return {}
+        return {str(key): value for key, value in self.content.items() if key != self.container and _is_state(value)}
+
     def shared(self) -> list[tuple[str, ...]]:
         """Names that are one tensor in the file (tied weights), a tuple a tensor."""
         groups: dict[Any, list[str]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -25,6 +26,11 @@ def check_out(source: Path, out: Path, *, folder: bool) -> None:
         return
     if there.exists():
         raise ValueError(f"{out} is there already, and twore overwrites nothing: name another --out, or remove it")
+    above = next(parent for parent in there.parents if parent.exists())
+    if not above.is_dir():
+        raise ValueError(f"{out} cannot be made, since {above} is a file: name another --out")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f"{out} cannot be made, since {above} may not be written to: name another --out")
 
 
 @contextmanager

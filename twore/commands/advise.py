@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from twore.commands.numbers import fraction
 from twore.commands.problem import problem
 
 PILOT = 3  # levels.DEFAULT_K, which is not imported here: that takes torch
@@ -25,7 +26,7 @@ def add(commands: Any) -> None:
         "paths", type=Path, nargs="+", metavar="PATH", help="folder of checkpoints, or files and folders"
     )
     advise.add_argument(
-        "--ratios", type=float, nargs="+", metavar="R", help="fractions to prune (0.5 0.7 0.8 0.9 0.95)"
+        "--ratios", type=fraction, nargs="+", metavar="R", help="fractions to prune (0.5 0.7 0.8 0.9 0.95)"
     )
     advise.add_argument("--json", action="store_true", help="one JSON object on stdout (docs/advise.md)")
     advise.add_argument("--html", type=Path, metavar="FILE", help="write a self-contained page")

@@ -66,7 +66,7 @@ def sizes_in_words(sizes: pd.DataFrame) -> str:
     numbers = {name: "{:,}".format for name in sizes.columns if name not in ("form", "share")}
     table = sizes.to_string(index=False, formatters={**numbers, "share": "{:.3f}".format})
     dense, compact = sizes["bytes"].iloc[0], sizes["bytes"].iloc[-1]
-    smaller = f"{dense / compact:.2f} times smaller than the plain one"
+    smaller = f"{dense / compact:.2f} times smaller than the plain one on disk"
     if dense <= compact:
-        smaller = "no smaller than the plain one: there are too few zeros"
-    return f"{table}\nThe compact file is {smaller}, on disk; once restored it takes the same memory."
+        smaller = "no smaller than the plain one on disk, since there are too few zeros"
+    return f"{table}\nThe compact file is {smaller}; once restored it takes the same memory."

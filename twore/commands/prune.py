@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twore.commands.numbers import fraction
 from twore.commands.problem import problem
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ def add(commands: Any) -> None:
     """Declare `twore prune` among the subcommands of argparse."""
     prune = commands.add_parser("prune", help="prune a model of your own", description=run.__doc__)
     prune.add_argument("model", type=Path, help="a Hugging Face folder, a .safetensors file or a .pt state dict")
-    prune.add_argument("--ratio", type=float, required=True, help="fraction of the chosen weights removed, in [0, 1)")
+    prune.add_argument(
+        "--ratio", type=fraction, required=True, help="fraction of the chosen weights removed, in [0, 1)"
+    )
     prune.add_argument("--out", type=Path, help="new folder (or file, for a file); default: ./NAME-pruned-R")
     prune.add_argument("--kinds", nargs="+", default=["conv", "linear"], metavar="KIND", help="conv, linear (both)")
     pattern = "glob on a weight's or module's name; may be repeated"

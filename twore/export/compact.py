@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from twore.checkpoints import Checkpoint, CheckpointError, TensorInfo, check_out, open_checkpoint, write_safetensors
+from twore.checkpoints.layers import COMPACT_KEY
 from twore.checkpoints.tensor_files import DTYPES, SafetensorsFile, code_of, open_safetensors, raw_bytes
 
-KEY, VERSION = "twore_compact", 1
+KEY, VERSION = COMPACT_KEY, 1
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes an entry -> dtype
 
 
@@ -93,11 +94,15 @@ def read_compact(path: str | os.PathLike[str]) -> CompactFile:
     file = open_safetensors(place)
     if KEY not in file.metadata:
         raise CheckpointError(f"{place} is not in the compact form: pass a file that `twore export` wrote")
-    header = json.loads(file.metadata[KEY])
-    if header["version"] != VERSION:
-        raise CheckpointError(f"{place} is a compact file of version {header['version']}, this twore reads {VERSION}")
-    infos = {name: TensorInfo(name, DTYPES[dtype], tuple(shape)) for name, _, dtype, shape, _ in header["tensors"]}
-    entries = {name: (form, checksum) for name, form, _, _, checksum in header["tensors"]}
+    try:
+        header = json.loads(file.metadata[KEY])
+        version, metadata = header["version"], dict(header["metadata"])
+        infos = {name: TensorInfo(name, DTYPES[dtype], tuple(shape)) for name, _, dtype, shape, _ in header["tensors"]}
+        entries = {name: (form, checksum) for name, form, _, _, checksum in header["tensors"]}
+    except (ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{place} is damaged in its header: copy it or export it again") from error
+    if version != VERSION:
+        raise CheckpointError(f"{place} is a compact file of version {version}, this twore reads {VERSION}")
 
     def read(name: str) -> Tensor:
         form, checksum = entries[name]
@@ -106,7 +111,7 @@ def read_compact(path: str | os.PathLike[str]) -> CompactFile:
             raise CheckpointError(f"{place} is damaged at {name}: copy it or export it again")
         return tensor
 
-    return CompactFile(place, infos, header["metadata"], read)
+    return CompactFile(place, infos, metadata, read)
 
 
 def bits_of(tensor: Tensor) -> Tensor:

@@ -28,10 +28,11 @@ from twore.checkpoints import (
     other_files,
     write_like,
 )
+from twore.checkpoints.pickles import PickleFile
 from twore.export.masks import PackedMasks, masks_of
 from twore.files import write_text
 from twore.pruning import ALLOCATIONS, SCORES, save_masks
-from twore.pruning.choices import unknown
+from twore.pruning.choices import listed, unknown
 from twore.pruning.masks import check_ratio
 from twore.pruning.scores import Score
 
@@ -90,6 +91,7 @@ def prune_checkpoint(
         for path in _beside(target, checkpoint).values():
             check_out(source, path, folder=False)
     found = find_layers(checkpoint, choice)
+    notes = (*found.notes, *_copies_left_dense(checkpoint, found.chosen))
 
     weights = LazyTensors({layer.name: layer.source for layer in found.chosen}, checkpoint.read)
     masks = masks_of(weights, ratio, score=score, allocation=allocation)
@@ -97,17 +99,17 @@ def prune_checkpoint(
     how = {
         "source": source.name, "ratio": ratio, "allocation": allocation, **asdict(choice),
         "score": getattr(score, "__name__", "a function") if callable(score) else score,
-        "size": int(report["size"].sum()), "kept": int(report["kept"].sum()), "notes": list(found.notes),
+        "size": int(report["size"].sum()), "kept": int(report["kept"].sum()), "notes": list(notes),
     }  # fmt: skip
     with new_folder(target) if checkpoint.is_folder else new_files(target) as place:
         place = place if checkpoint.is_folder else place / target.name
         beside = _beside(place, checkpoint)
-        save_masks(beside["masks"], masks)
+        write_like(checkpoint, place, found.chosen, masks, config=found.config)
+        save_masks(beside["masks"], masks)  # these after the copies: the model may have been pruned before
         write_text(beside["csv"], report.to_csv(index=False))
         write_text(beside["json"], json.dumps(how, indent=2) + "\n")
-        write_like(checkpoint, place, found.chosen, masks, config=found.config)
     return PrunedCheckpoint(
-        target, _beside(target, checkpoint)["masks"], report, found.notes, _left_behind(checkpoint),
+        target, _beside(target, checkpoint)["masks"], report, notes, _left_behind(checkpoint),
         sum(info.size for info in checkpoint.tensors.values()),
     )  # fmt: skip
 
@@ -129,5 +131,19 @@ def _beside(out: Path, checkpoint: Checkpoint) -> dict[str, Path]:
     return {what: out.with_name(f"{out.stem}.{name}") for what, name in names.items()}
 
 
+def _copies_left_dense(checkpoint: Checkpoint, layers: tuple[Layer, ...]) -> list[str]:
+    """A sentence for other state dicts of the same weights in a file of torch.save (a moving average): not pruned."""
+    file = checkpoint.files[0]
+    if checkpoint.is_folder or not isinstance(file, PickleFile):
+        return []
+    copies = [name for name, state in file.others().items() if any(layer.source in state for layer in layers)]
+    if not copies:
+        return []
+    return [f"only {file.container!r} is pruned, not {listed(copies)} in the same file, which has these weights too"]
+
+
 def _left_behind(checkpoint: Checkpoint) -> tuple[str, ...]:
-    return tuple(other_files(checkpoint.path)) if checkpoint.is_folder else ()
+    if not checkpoint.is_folder:
+        return ()
+    ours = {path.name for path in _beside(checkpoint.path, checkpoint).values()}  # of a pruning before: replaced
+    return tuple(name for name in other_files(checkpoint.path) if name not in ours)

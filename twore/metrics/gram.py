@@ -32,31 +32,40 @@ def eigenvalues(weight: Tensor, *, device: torch.device | str | None = None) -> 
     return pooled_eigenvalues(slices[None], scale or 1.0, where)[0] * (scale or 1.0) ** 2
 
 
-def as_slices(name: str, weight: Tensor) -> tuple[np.ndarray, float]:
-    """A weight as (S, out, in) in float32 or float64 on the CPU, and its largest magnitude (0 when empty)."""
+def as_slices(name: str, weight: Tensor, *, short: bool = False) -> tuple[np.ndarray, float]:
+    """A weight as (S, out, in) in float32 or float64 on the CPU, and its largest magnitude (0 when empty).
+
+    short: leave float16 as it is, and bfloat16 as its bits in uint16 (NumPy has no such type); a third of the memory.
+    """
     dense = weight.detach()
     if dense.is_complex():
         raise ValueError(f"the weight {name} is complex: spectra are taken of real weights")
     if dense.layout is not torch.strided:
         dense = dense.to_dense()
-    if dense.dtype not in (torch.float32, torch.float64):
+    if dense.dtype not in (torch.float32, torch.float64, *((torch.float16, torch.bfloat16) if short else ())):
         dense = dense.to(torch.float32 if dense.is_floating_point() else torch.float64)
     ends = [float(end) for end in dense.aminmax()] if dense.numel() else [0.0]  # no copy; NaN comes through
     if not all(map(math.isfinite, ends)):
         raise ValueError(f"the weight {name} holds NaN or inf: the run diverged, or the file is damaged")
+    dense = dense.view(torch.uint16) if dense.dtype == torch.bfloat16 else dense
     matrices = dense[..., None].flatten(2).permute(2, 0, 1)  # (out, in, ...) -> (S, out, in)
     scale = max(map(abs, ends))
     return np.ascontiguousarray(matrices.cpu().numpy()), scale
 
 
 def pooled_eigenvalues(stack: np.ndarray, scale: float, device: torch.device) -> Tensor:
-    """Pooled eigenvalues of W^T W / scale^2, ascending, clipped at 0 against rounding. (P, S, r, c) -> (P, E)"""
+    """Pooled eigenvalues of W^T W / scale^2, ascending, clipped at 0 against rounding. (P, S, r, c) -> (P, E)
+
+    stack: of any type that `as_slices` returns.
+    """
     copies, slices, rows, columns = stack.shape
     matrices = stack.reshape(-1, rows, columns)
     if device.type == "cpu":
         evals = torch.from_numpy(_eigenvalues_on_cpu(matrices, scale))
     else:
-        evals = _eigenvalues_on_device(torch.from_numpy(matrices).to(device), scale)
+        numbers = torch.from_numpy(matrices)
+        numbers = numbers.view(torch.bfloat16) if numbers.dtype == torch.uint16 else numbers
+        evals = _eigenvalues_on_device(numbers.to(device), scale)
     return evals.clamp_min(0.0).reshape(copies, slices * min(rows, columns)).sort(dim=1).values
 
 
@@ -74,14 +83,20 @@ def _eigenvalues_on_cpu(matrices: np.ndarray, scale: float) -> np.ndarray:
     with _libraries().limit(limits=torch.get_num_threads(), user_api="blas"):  # else all cores, in every worker
         for start, stop in _blocks(n, rows, columns):
             if rows >= columns:  # the smaller Gram matrix has the same non-zero eigenvalues
-                block = matrices[:, start:stop].astype(np.float64)  # (n, k, c)
+                block = _as_float64(matrices[:, start:stop])  # (n, k, c)
                 block /= scale
                 gram += block.swapaxes(1, 2) @ block
             else:
-                block = matrices[:, :, start:stop].astype(np.float64)  # (n, r, k)
+                block = _as_float64(matrices[:, :, start:stop])  # (n, r, k)
                 block /= scale
                 gram += block @ block.swapaxes(1, 2)
         return np.linalg.eigvalsh(gram)
+
+
+def _as_float64(part: np.ndarray) -> np.ndarray:
+    """A copy in float64; the bits of a bfloat16 are the upper half of a float32's."""
+    numbers = (part.astype(np.uint32) << 16).view(np.float32) if part.dtype == np.uint16 else part
+    return numbers.astype(np.float64)
 
 
 def _eigenvalues_on_device(matrices: Tensor, scale: float) -> Tensor:

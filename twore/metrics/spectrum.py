@@ -234,7 +234,7 @@ def summarised(table: pd.DataFrame, spectra: list[LayerSpectra]) -> SpectralDist
 def _measure(
     name: str, weight: Tensor, permutations: int, seed: int, *, null: str, device: torch.device | str | None
 ) -> LayerSpectra:
-    slices, scale = as_slices(name, weight)
+    slices, scale = as_slices(name, weight, short=null == "permuted")  # a shuffle moves entries of any type alike
     if scale == 0.0:  # no spectrum to speak of; an empty layer too
         missing = np.full(permutations, np.nan)
         return LayerSpectra(0.0, np.zeros(_count(weight)), missing, missing[1:], missing)

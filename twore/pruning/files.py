@@ -64,11 +64,15 @@ def load_masks(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a readable mask file ({error}): write it again with save_masks") from error
     if KEY not in metadata:
         raise ValueError(f"{path} is a safetensors file but holds no masks: pass a file that save_masks wrote")
-    header = json.loads(metadata[KEY])
-    if header["version"] != VERSION:
-        raise ValueError(f"{path} is a mask file of version {header['version']}; this twore reads {VERSION}: update it")
+    try:
+        header = json.loads(metadata[KEY])
+        version, entries = header["version"], [(str(name), shape, int(crc)) for name, shape, crc in header["masks"]]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} is damaged in its header: write it again with save_masks") from error
+    if version != VERSION:
+        raise ValueError(f"{path} is a mask file of version {version}; this twore reads {VERSION}: update it")
     masks = {}
-    for name, shape, checksum in header["masks"]:
+    for name, shape, checksum in entries:
         if name not in packed or zlib.crc32(packed[name].tobytes()) != checksum:
             raise ValueError(f"{path} is damaged at {name}: write it again with save_masks")
         bits = np.unpackbits(packed[name], count=int(np.prod(shape, dtype=np.int64)))

@@ -132,7 +132,8 @@ def match_masks(model: nn.Module, masks: Masks) -> list[tuple[str, nn.Parameter,
 def check_ratio(ratio: float) -> float:
     """`ratio` as a float, or ValueError: the fraction removed, in [0, 1)."""
     if not isinstance(ratio, numbers.Real) or not 0 <= ratio < 1:
-        raise ValueError(f"ratio is the fraction removed, in [0, 1): got {ratio}")
+        got = ratio if isinstance(ratio, numbers.Real) else repr(ratio)
+        raise ValueError(f"ratio is the fraction removed, in [0, 1): got {got}")
     return float(ratio)
 
 

@@ -27,7 +27,7 @@ def magnitude(name: str, weight: Tensor, seed: int) -> Tensor:
     if not values.is_floating_point():
         lowest = -torch.iinfo(torch.int64).max  # |-2**63| does not fit int64
         return values.to(torch.int64).clamp(min=lowest).abs()
-    return values.abs() if values.dtype in (torch.float32, torch.float64) else values.to(torch.float32).abs_()
+    return values.abs() if values.element_size() > 1 else values.to(torch.float32).abs_()  # 8-bit types have no abs
 
 
 def random(name: str, weight: Tensor, seed: int) -> Tensor:

@@ -6,13 +6,15 @@ every device and for every dtype. On the CPU the work is O(n): a k-th value and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-BLOCK = 2**22  # entries looked at at once in a large tensor; our choice
+LARGE = 2**22  # entries beyond which a tensor is searched in blocks; our choice
+BLOCK = 2**20  # entries of a block: its copies, some 40 bytes an entry, are small beside a large tensor; our choice
 HALF = 2**16  # values of half a float32
+SHORT = (torch.float16, torch.bfloat16)  # every value is a float32
 
 
 def lowest(scores: Tensor, k: int) -> Tensor:
@@ -51,8 +53,9 @@ def counts_of_lowest(scores: Mapping[str, Tensor], k: int) -> dict[str, int]:
 def rankable(values: Tensor) -> Tensor:
     """`values` flattened, in a dtype and on a device where comparing, kthvalue and counting are exact. (...) -> (n,)
 
-    Half types become float32 (exact); float32 and float64 stay; integers and booleans become int64. Devices other
-    than CPU and CUDA may lack float64 or kthvalue: they are ranked on the CPU.
+    Half types become float32 (exact), those of large tensors as they are ranked, block by block; float32 and float64
+    stay; integers and booleans become int64. Devices other than CPU and CUDA may lack float64 or kthvalue: they are
+    ranked on the CPU.
     """
     flat = values.detach().reshape(-1)
     if flat.is_complex():
@@ -61,20 +64,20 @@ def rankable(values: Tensor) -> Tensor:
         flat = flat.cpu()
     if not flat.is_floating_point():
         return flat.to(torch.int64)
-    return flat if flat.dtype in (torch.float32, torch.float64) else flat.to(torch.float32)
+    return flat if flat.dtype in (torch.float32, torch.float64) or _is_large(flat) else flat.to(torch.float32)
 
 
 def _is_large(scores: Tensor) -> bool:
     """Whether kthvalue's copy and its int64 indices, 12 bytes an entry, are worth avoiding."""
-    return scores.numel() > BLOCK and scores.device.type == "cpu" and scores.dtype == torch.float32
+    return scores.numel() > LARGE and scores.device.type == "cpu" and scores.dtype in (torch.float32, *SHORT)
 
 
 def _lowest_in_blocks(scores: Tensor, k: int) -> Tensor:
     """`lowest` with little memory beside the scores and the answer: the same entries. (n,) -> bool (n,)"""
     threshold = _kth_by_bits(scores, k)
-    blocks, found = scores.split(BLOCK), torch.empty_like(scores, dtype=torch.bool)
-    wanted = k - sum(int((block < threshold).count_nonzero()) for block in blocks)  # of the ties; at least 1
-    for block, out in zip(blocks, found.split(BLOCK), strict=True):
+    found = torch.empty_like(scores, dtype=torch.bool)
+    wanted = k - sum(int((block < threshold).count_nonzero()) for block in _blocks(scores))  # of the ties; at least 1
+    for block, out in zip(_blocks(scores), found.split(BLOCK), strict=True):
         ties = block == threshold
         if wanted < int(ties.count_nonzero()):
             ties &= ties.cumsum(0) <= wanted
@@ -83,15 +86,20 @@ def _lowest_in_blocks(scores: Tensor, k: int) -> Tensor:
     return found
 
 
+def _blocks(scores: Tensor) -> Iterator[Tensor]:
+    """BLOCK scores at a time, as float32. (n,) -> (BLOCK,) each, the last one shorter"""
+    return (block.float() for block in scores.split(BLOCK))
+
+
 def _kth_by_bits(scores: Tensor, k: int) -> Tensor:
-    """The k-th lowest of float32 values by counting the upper, then the lower halves of their bits. (n,) -> ()
+    """The k-th lowest, float32, by counting the upper, then the lower halves of their bits. (n,) -> ()
 
     Read as whole numbers, floats of equal sign are ordered by size; flipping the others' lower bits orders all.
     """
     below, prefix = 0, 0
     for shift in (16, 0):
         counts = torch.zeros(HALF, dtype=torch.int64)
-        for block in scores.split(BLOCK):
+        for block in _blocks(scores):
             bits = block.view(torch.int32)
             ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
             halves = (ordered >> 16) + HALF // 2 if shift else ordered[(ordered >> 16) == prefix] & 0xFFFF
@@ -115,4 +123,5 @@ def _on_one_device_and_dtype(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
     dtypes = {tensor.dtype for tensor in scores.values()}
     device = devices.pop() if len(devices) == 1 else torch.device("cpu")
     dtype = dtypes.pop() if len(dtypes) == 1 else torch.float64
+    dtype = torch.float32 if dtype in SHORT else dtype
     return {name: tensor.to(device=device, dtype=dtype) for name, tensor in scores.items()}
