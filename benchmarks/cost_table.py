@@ -61,8 +61,11 @@ def works(recipe: str) -> list[Work]:
     study = PRESETS[recipe]()
     unit = Speed(rate=1.0, overhead=0.0, source="a multiply-add a second: seconds are multiply-adds")
     settings = {trajectory.setting: trajectory.study for trajectory in study.trajectories}
+    counted = estimate(study, partial(pace_at, unit)).rows
+    varied = [name for name in counted[0].columns if len({row.columns[name] for row in counted}) > 1]
     rows = []
-    for row, (name, setting) in zip(estimate(study, partial(pace_at, unit)).rows, settings.items(), strict=True):
+    for row, setting in zip(counted, settings.values(), strict=True):
+        name = ", ".join(f"{column} {row.columns[column]:g}" for column in varied) or study.name
         epochs = row.trainings * setting.dense.epochs + row.cells * setting.finetune.epochs
         passes = epochs * (size_of(setting.task).train or 0)
         rows.append(Work(name, row.trainings, row.cells, passes, row.seconds or 0.0))
@@ -78,7 +81,7 @@ def work_table(recipe: str) -> str:
     for work in works(recipe):
         lines.append(
             f"| {work.name} | {work.trainings} | {work.cells:,} | {work.passes / 1e6:,.0f} M | "
-            f"{work.multiply_adds / 1e15:,.0f} x 10^15 |"
+            f"{work.multiply_adds / 1e15:,.1f} x 10^15 |"
         )
     return "\n".join(lines)
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from twore.metrics import PairAccumulator, agreement, js_divergence, model_similarity, pair_metrics, similarity
-from twore.metrics.divergence import js_rows
 
 
 def batches(x, sizes):
@@ -59,23 +58,6 @@ def test_large_inputs_are_compared_in_chunks(probabilities, monkeypatch):
     monkeypatch.setitem(similarity.ROW_FUNCTIONS, "model_similarity", spy)
     assert pair_metrics(p, q) == pytest.approx(whole, rel=1e-12)
     assert seen == [3, 3, 3, 1]
-
-
-def test_blocks_do_not_change_a_bit(monkeypatch):
-    p, q = (torch.randn(45, 801, generator=torch.Generator().manual_seed(s)).softmax(1) for s in (1, 2))
-    seen = []
-
-    def spy(a, b):
-        seen.append(len(a))
-        return js_rows(a, b)
-
-    found = []
-    monkeypatch.setitem(similarity.ROW_FUNCTIONS, "model_similarity", spy)
-    for size in (45, 7, 1):
-        monkeypatch.setattr(similarity, "BLOCK", size * 801)
-        found.append(pair_metrics(p, q))
-    assert found[0] == found[1] == found[2]
-    assert seen == [45] + [7] * 6 + [3] + [1] * 45
 
 
 def test_sums_are_float64():

@@ -17,8 +17,7 @@ from twore.metrics.registry import register
 
 Batches: TypeAlias = Array | Iterable[Array]  # (N, C), or an iterable of (n, C)
 
-CHUNK = 2**22  # entries summed at once: 16 MiB a float32 copy, our choice
-BLOCK = 2**16  # entries compared at once on a CPU: some 20 passes over 256 KiB, which stay in cache; our choice
+CHUNK = 2**22  # entries compared at once: 16 MiB a float32 copy, our choice
 
 
 @register(
@@ -95,8 +94,9 @@ class PairAccumulator:
         sums = dict(self._sums)
         step = max(1, CHUNK // max(1, classes))
         for start in range(0, n, step):
-            found = _rows(sums, p[start : start + step], q[start : start + step])
-            for name, rows in found.items():
+            left, right = checked_pair(p[start : start + step], q[start : start + step])
+            for name in sums:
+                rows = ROW_FUNCTIONS[name](left, right)  # (n, C), (n, C) -> (n,)
                 sums[name] += float(rows.cpu().double().sum())
         self._sums, self.rows, self._classes = sums, self.rows + n, classes
 
@@ -105,18 +105,6 @@ class PairAccumulator:
         if self.rows == 0:
             raise ValueError("no rows to compare: p and q are empty (a generator that was already consumed?)")
         return {name: total / self.rows for name, total in self._sums.items()}
-
-
-def _rows(names: Iterable[str], p: Array, q: Array) -> dict[str, Tensor]:
-    """Each metric of every row, whatever the blocks. (n, C), (n, C) -> (n,) each"""
-    on_cpu = not isinstance(p, Tensor) or p.device.type == "cpu"
-    size = max(1, BLOCK // max(1, p.shape[1])) if on_cpu else max(1, len(p))
-    parts: dict[str, list[Tensor]] = {name: [] for name in names}
-    for start in range(0, len(p), size):
-        left, right = checked_pair(p[start : start + size], q[start : start + size])
-        for name, rows in parts.items():
-            rows.append(ROW_FUNCTIONS[name](left, right))
-    return {name: torch.cat(rows) for name, rows in parts.items()}
 
 
 def _means(names: Iterable[str] | None, p: Batches, q: Batches) -> dict[str, float]:
