@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -234,6 +235,13 @@ def test_greedy_waits_once_a_step_and_drops_finished_sentences() -> None:
     assert waits.count <= len(sizes) == max(needed)
     still_open = [sum(need > step for need in needed) for step in range(len(sizes))]
     assert sizes[0] == 40 and all(DROP_BELOW * size <= count for size, count in zip(sizes, still_open))
+
+
+def test_the_library_warns_of_nothing() -> None:
+    model, source = trained("post"), sentences(3, seed=1500)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(greedy(model, source, same_limits(source))) == 3
 
 
 def test_stops_when_all_are_done() -> None:

@@ -10,6 +10,7 @@ import sys
 import pytest
 import sacrebleu
 
+from twore.tasks import bleu
 from twore.tasks.bleu import legacy_tokens, translation_scores
 
 REFERENCES = [
@@ -40,6 +41,20 @@ def test_equals_the_command(tmp_path):
 def test_identical_text_scores_100():
     scores = translation_scores(REFERENCES, REFERENCES)
     assert [scores[name] for name in ("score", "chrf", "legacy_bleu")] == pytest.approx([100, 100, 100])
+
+
+def test_references_are_prepared_once_and_never_mixed_up(monkeypatch):
+    others = [text.upper() for text in REFERENCES]  # as many, as long
+    bleu._scorers.cache_clear()
+    found = [translation_scores(HYPOTHESES, references) for references in (REFERENCES, others, REFERENCES)]
+    assert found[0] == found[2] != found[1]
+    assert bleu._scorers.cache_info().misses == 2
+    for references, scores in zip((REFERENCES, others), found):
+        assert scores["score"] == sacrebleu.corpus_bleu(HYPOTHESES, [references], force=True).score
+        assert scores["chrf"] == sacrebleu.corpus_chrf(HYPOTHESES, [references]).score
+    monkeypatch.setattr(bleu, "KEPT_CHARACTERS", 10)  # a set too large to keep is scored all the same
+    assert translation_scores(HYPOTHESES, REFERENCES) == found[0]
+    assert bleu._scorers.cache_info().hits == 1
 
 
 def test_one_sentence_by_hand():

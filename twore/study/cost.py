@@ -128,7 +128,12 @@ class Estimate:
 
 def assumed_pace(setting: Study, spec: Training) -> Pace | None:
     """The pace that SPEEDS says for a setting; None when the task does not say its size."""
-    size, speed = size_of(setting.task), assumed_speed(setting.numerics)
+    return pace_at(assumed_speed(setting.numerics), setting, spec)
+
+
+def pace_at(speed: Speed, setting: Study, spec: Training) -> Pace | None:
+    """The pace of one of a setting's runs at a given speed; None when the task does not say its size."""
+    size = size_of(setting.task)
     if size.forward is None or size.train is None or size.evaluated is None:
         return None
     example = size.forward / speed.rate
@@ -183,8 +188,13 @@ def assumed_source(numerics: Numerics) -> str:
     speed = assumed_speed(numerics)
     return (
         f"an assumed {_short(speed.rate)} multiply-adds a second ({speed.source}); right within a factor of 3 or so, "
-        "and --calibrate measures it here"
+        f"and --calibrate measures it here{one_by_one(numerics)}"
     )
+
+
+def one_by_one(numerics: Numerics) -> str:
+    """What an estimate leaves out when cells run as stacks; empty when they do not."""
+    return "" if numerics.stack == 1 else "; cells are counted one by one: what numerics.stack gains comes on top"
 
 
 def size_of(task: Task) -> Size:

@@ -7,7 +7,12 @@ signature goes with it into every table. `legacy_bleu` makes the numbers of the 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import Any
 
+# References of so many characters in all keep their n-grams: a set is scored again and again. Our choice: the n-grams
+# of chrF take about 1 kB a character; longer sets are rare and take far longer to translate than to score.
+KEPT_CHARACTERS = 50_000
 # A word, a clitic as spaCy and the Penn Treebank split them off (do n't, it 's), or one other sign (hyphens too).
 CLITIC = r"(?:'(?:s|m|d|re|ve|ll))(?!\w)"
 LEGACY_TOKEN = re.compile(rf"\w+?(?=n't(?!\w))|n't(?!\w)|{CLITIC}|\w+|[^\w\s]", re.IGNORECASE)
@@ -26,16 +31,13 @@ def translation_scores(hypotheses: list[str], references: list[str]) -> dict[str
         )
     if not hypotheses:
         raise ValueError("BLEU needs at least one sentence: got none, so check the evaluation set")
-    from sacrebleu.metrics import BLEU, CHRF  # takes a while to import: only when used
-
-    # force: our sentences are detokenised, and one may end in " ." all the same, which sacreBLEU would warn of.
-    bleu, chrf = BLEU(force=True), CHRF()
-    legacy = BLEU(force=True, tokenize="none", smooth_method="none")
-    tokens = [[" ".join(legacy_tokens(text)) for text in texts] for texts in (hypotheses, references)]
+    given = tuple(references)
+    scorers = _scorers if sum(map(len, given)) <= KEPT_CHARACTERS else _scorers.__wrapped__
+    bleu, chrf, legacy = scorers(given)
     return {
-        "score": bleu.corpus_score(hypotheses, [references]).score,
-        "chrf": chrf.corpus_score(hypotheses, [references]).score,
-        "legacy_bleu": legacy.corpus_score(tokens[0], [tokens[1]]).score,
+        "score": bleu.corpus_score(hypotheses, None).score,
+        "chrf": chrf.corpus_score(hypotheses, None).score,
+        "legacy_bleu": legacy.corpus_score([_legacy_text(text) for text in hypotheses], None).score,
         "bleu_signature": str(bleu.get_signature()),
         "chrf_signature": str(chrf.get_signature()),
         "legacy_signature": str(legacy.get_signature()),
@@ -49,3 +51,21 @@ def legacy_tokens(text: str) -> list[str]:
     outside the training vocabulary were unknown words, and spaCy has exceptions (abbreviations, units) that this lacks.
     """
     return LEGACY_TOKEN.findall(text)
+
+
+def _legacy_text(text: str) -> str:
+    return " ".join(legacy_tokens(text))
+
+
+@lru_cache(maxsize=4)
+def _scorers(references: tuple[str, ...]) -> tuple[Any, Any, Any]:
+    """BLEU, chrF and BLEU of legacy tokens, with the n-grams of these references."""
+    from sacrebleu.metrics import BLEU, CHRF  # takes a while to import: only when used
+
+    # force: our sentences are detokenised, and one may end in " ." all the same, which sacreBLEU would warn of.
+    words = [[_legacy_text(text) for text in references]]
+    return (
+        BLEU(force=True, references=[references]),
+        CHRF(references=[references]),
+        BLEU(force=True, tokenize="none", smooth_method="none", references=words),
+    )
