@@ -29,6 +29,7 @@ def render(advice: Advice) -> str:
         unit=advice.unit,
         picture="data:image/svg+xml;base64," + base64.b64encode(image(advice, ".svg")).decode(),
         alt=alt(advice),
+        answered=any(not verdict.abstained for verdict in advice.verdicts),
         verdicts=[_verdict(advice, i) for i in range(len(advice.verdicts))],
         columns=[advice.metric or name if name == "valid_score" else name for name in columns],
         checkpoints=[
@@ -51,7 +52,8 @@ def _verdict(advice: Advice, number: int) -> dict[str, str]:
         "confidence": f"{verdict.confidence:.0%}" if answered else "",
         "regret": f"{regret[0]:.1f} ({regret[1]:.1f} to {regret[2]:.1f})" if answered and regret else "",
         "regime": (verdict.regime or "") if answered else "",
-        "reason": verdict.reason, "rules": rules_in_words(advice, verdict), "next": verdict.would_change,
+        "reason": verdict.reason, "rules": rules_in_words(advice, verdict),
+        "next": verdict.would_change.removeprefix("Next: "),
         "settings": f"{verdict.settings}" if answered else "",
     }  # fmt: skip
 
