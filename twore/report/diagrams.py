@@ -199,9 +199,7 @@ def _draw_scores(
     draw_grid(ax, unit.shown(grid), norm=scale, cmap=cmap, lower=lower, decimals=unit.decimals)
     cut = _extend(grid, norm)
     cut = "max" if cut == "min" and unit.less_is_better else cut
-    figure = ax.get_figure(root=True)
-    assert figure is not None  # it was drawn into one
-    bar = figure.colorbar(ScalarMappable(scale, cmap), ax=ax, label=label, extend=cut, pad=pad)
+    bar = ax.figure.colorbar(ScalarMappable(scale, cmap), ax=ax, label=label, extend=cut, pad=pad)
     if unit.less_is_better:
         bar.ax.invert_yaxis()
 
