@@ -1,4 +1,4 @@
-"""The read-out of pruned features, against a ridge regression written out in NumPy, and where there is nothing to read."""
+"""The read-out of pruned features: against ridge regression written out in NumPy; where there is nothing to read."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_a_share_of_the_epoch_is_so_many_updates(tmp_path):
     """48 examples in batches of 16 are 3 updates; a third is one."""
     made = replace(study(task=LabelledTask()), finetune=Training(epochs=2, batch_size=16, drops=(), share=0.34))
     probes = run(made, tmp_path).probes
-    assert set(probes["cost"].round(12)) == {round(2 * 48 / (3 * 2 * 16), 12)}  # over three passes an example trained on
+    assert set(probes["cost"].round(12)) == {round(2 * 48 / (3 * 2 * 16), 12)}  # of three passes an example
     with pytest.raises(ValueError, match="whole pass"):
         study(dense=Training(epochs=2, share=0.5))
 

@@ -1,7 +1,7 @@
 """Short pilots: every checkpoint is fine-tuned for a fraction of the fine-tuning, and the best of that is pruned.
 
-A short pilot's cells are those of a second study of the same dense runs, with another `finetune` (fewer epochs, a share of
-one, a higher rate) and as a rule one seed. Its results are read beside the grid's:
+A short pilot's cells are those of a second study of the same dense runs, with another `finetune` (fewer epochs, a share
+of one, a higher rate) and as a rule one seed. Its results are read beside the grid's:
 
     with_short_pilots([Path("runs/full")], [Path("runs/short")])    # settings whose probes have short_score, short_cost
 

@@ -32,8 +32,8 @@ def write_scoreboard(
 ) -> Scores:
     """Judge every predictor on every setting of the folders, and write board, rows by setting and chart into `out`.
 
-    dense: "mean", dense seeds are replicates, or "each", every dense run is judged by itself. pilot_from: run folders of
-    short fine-tunings of the same dense runs, for the rows of short pilots (twore.analysis.short_pilots).
+    dense: "mean", dense seeds are replicates, or "each", every dense run is judged by itself. pilot_from: run folders
+    of short fine-tunings of the same dense runs, for the rows of short pilots (twore.analysis.short_pilots).
     FileNotFoundError without results.csv, ValueError when no grid has two checkpoints complete at any ratio.
     """
     sources = with_short_pilots(folders, pilot_from) if pilot_from else folders

@@ -14,9 +14,9 @@
                                            networks of more than a few layers)
     chance                                 percent right of whoever says the commonest class
 
-Scores are percent right (of examples, or of target tokens with teacher forcing), losses are nats (squared errors of
-the read-out), both on training data without augmentation. They take a task whose data say what is right (`targets`, see twore.tasks.base); the weights-only
-ones are there for every task. A small fraction of what fine-tuning one cell costs.
+Scores are percent right (of examples, or of target tokens with teacher forcing), losses are nats (squared errors of the
+read-out), both on training data without augmentation. They take a task whose data say what is right (`targets`, see
+twore.tasks.base); the weights-only ones are there for every task. A small fraction of what fine-tuning one cell costs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A read-out fitted anew: what a pruned network's features still say, where its own last layer no longer reads them.
 
 The last linear layer is fitted in closed form, by ridge regression of the classes (one-hot, with an intercept) on the
-layer's inputs, and scored on examples it was not fitted to: the rows of the probe batches fall into two halves, and each
-is scored by the fit to the other. Nothing of the network is changed, and no other data are seen.
+layer's inputs, and scored on examples it was not fitted to: the rows of the probe batches fall into two halves, and
+each is scored by the fit to the other. Nothing of the network is changed, and no other data are seen.
 
     G = (X - mean)' (X - mean)      W = (G + ridge I)^-1 (X - mean)' (Y - mean)      ridge = RIDGE trace(G) / d
 
