@@ -12,7 +12,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,7 +47,7 @@ def greedy(model: MarianMTModel, source: Tensor, limits: Tensor) -> list[list[in
         every = torch.ones(1, 1, 1, longest, dtype=torch.bool, device=source.device)
         memory = encoder(input_ids=source, attention_mask=source_mask).last_hidden_state  # (B, S, d)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        cached: dict[str, Any] = {_cache_argument(type(decoder)): cache, "use_cache": True}
+        cached: dict[str, Any] = {_cache_argument(decoder): cache, "use_cache": True}
 
         written = torch.full((len(source), longest), EOS, device=source.device)  # (B, T)
         rows = torch.arange(len(source), device=source.device)  # (b,): the sentences that are still decoded
@@ -117,8 +116,7 @@ class _EndAtLimit:
         return torch.where(full[:, None], ended, scores)
 
 
-@lru_cache(maxsize=8)
-def _cache_argument(decoder: type[nn.Module]) -> str:
+def _cache_argument(decoder: nn.Module) -> str:
     """What this decoder calls its cache: transformers renamed it, and warns at every step of the old name."""
     names = inspect.signature(decoder.forward).parameters
     return "cache" if "cache" in names else "past_key_values"

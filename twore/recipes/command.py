@@ -269,21 +269,6 @@ def _show_log() -> None:
         log.setLevel(logging.INFO)
 
 
-class _Say(logging.Handler):
-    """What the library logs, as lines for people."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        say(self.format(record))
-
-
-def _show_log() -> None:
-    """Show what making data and the like takes and leaves out, unless the caller's program has its own logging."""
-    log = logging.getLogger("twore")
-    if not log.hasHandlers():
-        log.addHandler(_Say())
-        log.setLevel(logging.INFO)
-
-
 def _check_device(study: Study) -> None:
     """ConfigError for a device that is not here."""
     try:

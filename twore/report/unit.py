@@ -43,7 +43,8 @@ class Unit:
 
     def scale(self, norm: Normalize) -> Normalize:
         """A colour scale of scores in this unit."""
-        return Normalize(*sorted((float(norm.vmin or 0.0) * self.point, float(norm.vmax or 0.0) * self.point)))
+        low, high = sorted((float(norm.vmin or 0.0) * self.point, float(norm.vmax or 0.0) * self.point))
+        return Normalize(low, high)
 
     def colours(self, name: str) -> str:
         """The colour map in which the best has the same colour as for scores."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from twore.data import DataError
 from twore.seeds import seed_everything
-from twore.study.cost import TRAINING, Pace, one_by_one, size_of
+from twore.study.cost import TRAINING, Pace, size_of
 from twore.study.specs import Study
 from twore.study.trial import FirstBatches
 from twore.tasks.base import TaskData
@@ -57,7 +57,7 @@ class Calibration:
         threads = f"{numerics.threads} thread{'s' if numerics.threads > 1 else ''} a worker"
         return (
             f"training updates measured here ({node()}, {numerics.device}, {numerics.precision}, {threads}, "
-            f"on {'random inputs' if self._loaded.random else 'the data'}, one worker at a time){one_by_one(numerics)}"
+            f"on {'random inputs' if self._loaded.random else 'the data'}, one worker at a time)"
         )
 
     def __call__(self, setting: Study, spec: Training) -> Pace:

@@ -188,13 +188,8 @@ def assumed_source(numerics: Numerics) -> str:
     speed = assumed_speed(numerics)
     return (
         f"an assumed {_short(speed.rate)} multiply-adds a second ({speed.source}); right within a factor of 3 or so, "
-        f"and --calibrate measures it here{one_by_one(numerics)}"
+        "and --calibrate measures it here"
     )
-
-
-def one_by_one(numerics: Numerics) -> str:
-    """What an estimate leaves out when cells run as stacks; empty when they do not."""
-    return "" if numerics.stack == 1 else "; cells are counted one by one: what numerics.stack gains comes on top"
 
 
 def size_of(task: Task) -> Size:
