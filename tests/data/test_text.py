@@ -157,7 +157,8 @@ def test_evaluation_sentences_are_cut_at_the_models_positions(corpus, monkeypatc
 
 def test_cut_evaluation_sentences_are_warned_of(corpus, monkeypatch, caplog):
     """Pair 10 is the first of LONG words; four-word ones fit. At exactly the limit nothing is cut."""
-    longest = int(token_data(SPEC, corpus).sets["validation"].source.lengths[:9].max())
+    tokens = token_data(SPEC, corpus).sets["validation"]
+    longest = int(np.maximum(tokens.source.lengths, tokens.target.lengths)[:9].max())
     monkeypatch.setattr(text, "POSITIONS", longest)
     with caplog.at_level(logging.WARNING, logger="twore"):
         data = token_data(replace(SPEC, max_tokens=99), corpus)
