@@ -11,7 +11,7 @@ from contextlib import suppress
 import numpy as np
 import pandas as pd
 
-from twore.analysis.candidates import AVERAGED, SCORE, THRESHOLDS, smooth_probe
+from twore.analysis.candidates import AVERAGED, SCORE, THRESHOLDS
 from twore.analysis.grid import mean_grid
 from twore.analysis.pilots import GOLDEN, cells_share, shortlist_pilot
 from twore.analysis.predictors import Picks
@@ -28,7 +28,7 @@ def dropped(settings: Sequence[SettingTables]) -> list[Predictor]:
     """Those that some setting has the tables for."""
     if not any(s.probes is not None and SCORE in s.probes.columns for s in settings):
         return []
-    probe = smooth_probe(window=1)
+    probe = _probe()
     found = [search_from_peak(probe), shortlist_pilot(probe, apart=APART)]
     if any(s.probes is not None and AVERAGED in s.probes.columns for s in settings):
         found += [both_probes(), both_probes(ranks=True)]
@@ -96,6 +96,10 @@ def search_from(values: np.ndarray, cells: int, start: int) -> tuple[list[int], 
 def tuned_switch(settings: Sequence[SettingTables]) -> Predictor:
     """The final checkpoint where it keeps a recalibrated score, else the largest of it; the threshold is chosen on all
     settings but the one that is judged."""
-    probe = signal_rule(SCORE, better="high", table="probes", needs="a few batches", cost=probe_cost)
+    probe = _probe()
     rules = [switched(probe, SCORE, threshold=threshold) for threshold in THRESHOLDS]
     return leave_one_out(choose_best(rules), settings, name=f"switch to the final one by its {SCORE}, tuned elsewhere")
+
+
+def _probe() -> Predictor:
+    return signal_rule(SCORE, better="high", table="probes", needs="a few batches", cost=probe_cost)
