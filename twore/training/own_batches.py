@@ -48,9 +48,8 @@ def side_by_side(data: TaskData, batch_size: int, seeds: Sequence[int]) -> Itera
 class OwnNoise(TorchFunctionMode):
     """While it is entered, `F.dropout` draws each model's noise from the model's own generator.
 
-    Under vmap an input is one model's; of a folded model, whose channels lie side by side, it is (B, K*C, ...).
-    A mapped model's noise on a CPU is what it would draw alone. A folded one's may lie in another order in memory, and
-    on a GPU torch's own dropout has another generator: other noise of the same kind, but never that of another model.
+    For mapped models. On a CPU the noise is what the model would draw alone; on a GPU torch's own dropout has another
+    generator, so it is other noise of the same kind. ValueError in a folded model.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
@@ -74,8 +73,11 @@ class _Noise(Function):
 
     @staticmethod
     def forward(x: Tensor, p: float, generators: list[torch.Generator]) -> Tensor:
-        """Of a folded model. (B, K*C, ...) -> the same"""
-        return torch.cat([_drawn(part, p, g) for part, g in zip(x.chunk(len(generators), dim=1), generators)], dim=1)
+        """Not mapped: in a folded model."""
+        raise ValueError(
+            "a channelwise model with dropout cannot have noise of its own in a stack: leave out `channelwise`, "
+            "or use numerics.dense_stack 1"
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -83,13 +85,9 @@ class _Noise(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, p: float, generators: list[torch.Generator]) -> tuple[Tensor, int]:
-        """Of mapped models. (K, ...) -> the same"""
-        return torch.stack([_drawn(one, p, g) for one, g in zip(x.movedim(in_dims[0], 0), generators)]), 0
-
-
-def _drawn(like: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    """As torch's own dropout on a CPU draws it."""
-    return torch.empty_like(like).bernoulli_(1 - p, generator=generator).div_(1 - p)
+        """Of mapped models, as torch's own dropout on a CPU draws it. (K, ...) -> the same"""
+        each = zip(x.movedim(in_dims[0], 0), generators)
+        return torch.stack([torch.empty_like(one).bernoulli_(1 - p, generator=g).div_(1 - p) for one, g in each]), 0
 
 
 class AllAtOnce(Function):

@@ -93,7 +93,7 @@ class StackedData:
 
         def one(k: Tensor, *tensors: Tensor) -> Tensor:
             nonlocal count
-            outputs = _Outputs(module, self._stack.width, k, own=own is not None)
+            outputs = _Outputs(module, self._stack.width, k, self._noise if own else None)
             loss, count = self._data.loss(outputs, own.of(tensors) if own else batch)  # type: ignore[arg-type]
             return loss
 
@@ -132,13 +132,18 @@ class _Loss(nn.Module):
 class _Outputs:
     """Stands for model k in a task's loss, k being mapped: runs all models at once and gives the outputs of one."""
 
-    def __init__(self, module: nn.Module, width: int, k: Tensor, *, own: bool) -> None:
-        self._module, self._width, self._k, self._own = module, width, k, own
+    def __init__(self, module: nn.Module, width: int, k: Tensor, noise: AbstractContextManager | None) -> None:
+        self._module, self._width, self._k = module, width, k
+        self._noise = noise  # where each model has its own input: what its layers draw from
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._own:  # x is mapped
-            return AllAtOnce.apply(x, lambda every: self._run(on_channels(every)))
+        if self._noise is not None:  # x is mapped
+            return AllAtOnce.apply(x, self._run_own)
         return self._run(x)[self._k]  # (B, F) of each k; neither x nor the weights are mapped: a plain forward pass
+
+    def _run_own(self, x: Tensor) -> Tensor:
+        with self._noise or nullcontext():  # again: torch has left it, to call us
+            return self._run(on_channels(x))  # (K, B, C, ...) -> (K, B, F)
 
     def _run(self, x: Tensor) -> Tensor:
         return self._module(x).unflatten(1, (self._width, -1)).transpose(0, 1)  # (B, K*F) -> (K, B, F)
