@@ -14,7 +14,7 @@ from test_stacked import table
 from torch import Tensor, nn
 from toy import ToyData, ToyTask
 
-from twore.files import read_tensors
+from twore.files import read_tensors, write_record
 from twore.study import Store, Study, dense, run_study, stacked_dense
 from twore.study.claims import Claims
 from twore.study.faults import FolderError
@@ -194,3 +194,83 @@ def test_a_full_disk_leaves_the_state(toy_study: Study, tmp_path: Path, monkeypa
     assert len(states()) == 1
     run(small(toy_study, 3), tmp_path)
     assert not states()
+
+
+def _trouble(*places: tuple[int, int], value: float = float("inf")) -> Any:
+    """train, whose records say this loss for these (model, epoch)."""
+    original = stacked_dense.train
+
+    def changed(run: Any, *, after_epoch: Any, state: Any) -> Any:
+        def troubled(record: Any) -> Any:
+            each = [value if (k, record.epoch) in places else loss for k, loss in enumerate(record.each)]
+            told.append(replace(record, each=tuple(each)))
+            return after_epoch(told[-1])
+
+        told: list[Any] = []
+        return [replace(r, each=t.each) for r, t in zip(original(run, after_epoch=troubled, state=state), told)]
+
+    return changed
+
+
+def test_a_run_keeps_nothing_after_its_loss_was_not_finite(
+    toy_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = replace(small(toy_study, 3), checkpoints=(2, 4))
+    monkeypatch.setattr(stacked_dense, "train", _trouble((1, 3)))  # infinite once, then finite again
+    results = run(study, tmp_path)
+    assert list(results.failures["job"]) == ["hidden=8 seed=1"]
+    assert "training loss of epoch 3 is inf" in results.failures["reason"][0]
+    assert Store(tmp_path).checkpoints(study.trajectories[1].key) == {0, 2}  # as if it had stopped
+    assert [len(results.cells.query(f"dense_seed == {seed}")) for seed in (0, 1, 2)] == [2, 1, 2]
+
+
+def test_a_resumed_stack_remembers_what_went_wrong(
+    toy_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twore.training.loop.SAVE_EVERY", -1.0)
+    original, study = stacked_dense.keep_epoch, small(toy_study, 3)
+
+    def failing(context: Any, trajectory: Any, record: Any, *rest: Any) -> Any:
+        if record.epoch == 2 and trajectory.seed == 2:
+            raise DivergedError("the outputs are not finite")
+        if record.epoch == 4 and trajectory.seed == 0:
+            raise KeyboardInterrupt
+        return original(context, trajectory, record, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stacked_dense, "keep_epoch", failing)
+        run(study, tmp_path)
+    results = run(study, tmp_path)
+    assert list(results.failures["job"]) == ["hidden=8 seed=2"]
+    assert Store(tmp_path).checkpoints(study.trajectories[2].key) == {0}
+
+
+def test_a_stack_without_a_sound_run_ends(toy_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacked_dense, "train", _trouble((0, 1), (1, 3), (2, 2)))
+    watched: list[int] = []
+    original = stacked_dense.keep_epoch
+    monkeypatch.setattr(stacked_dense, "keep_epoch", lambda *args: watched.append(args[2].epoch) or original(*args))
+    reasons = run(small(toy_study, 3), tmp_path).failures.set_index("job")["reason"]
+    for seed, epoch in ((0, 1), (1, 3), (2, 2)):
+        assert f"training loss of epoch {epoch} is inf" in reasons[f"hidden=8 seed={seed}"]
+    assert watched == [1, 1, 2]
+
+
+def test_a_run_of_other_data_fails_alone(toy_study: Study, tmp_path: Path) -> None:
+    study, store = small(toy_study, 3), Store(tmp_path)
+    write_record(store.data_record(study.trajectories[1].key), {"train": 47})
+    results = run(study, tmp_path)
+    assert list(results.failures["job"]) == ["hidden=8 seed=1"]
+    assert "no longer those of the dense run" in results.failures["reason"][0]
+
+
+def test_the_state_of_a_stack_that_is_no_longer_asked_goes(
+    toy_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twore.training.loop.SAVE_EVERY", -1.0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stacked_dense, "keep_run", Mock(side_effect=KeyboardInterrupt))
+        run(small(toy_study, 3), tmp_path)
+    assert list((tmp_path / "store/running").glob("*.safetensors"))
+    run(small(toy_study, 3, (0, 1)), tmp_path)
+    assert not list((tmp_path / "store/running").iterdir())

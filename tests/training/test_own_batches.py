@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from toy import CPU
 
 from twore.training import Run, Stack, StackedData, StackEpoch, Training, make_average, train
-from twore.training.own_batches import side_by_side
+from twore.training.own_batches import OwnNoise, side_by_side
 from twore.training.stacking import can_fold
 
 SEEDS = (3, 0, 5)
@@ -166,3 +166,49 @@ def test_dropout_in_a_folded_model_is_refused() -> None:
 def test_other_random_numbers_are_refused_rather_than_shared() -> None:
     with pytest.raises(RuntimeError, match="random"):
         together(lambda *_: Drawing(), images(torch.float32), SPEC, torch.float32)
+
+
+class Folded(WithDropout):
+    """Channelwise, and it draws from torch's own generator."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x)).mean(dim=(2, 3))
+        return self.last(x + torch.rand(()).to(x.dtype))
+
+
+def test_random_numbers_in_a_folded_model_are_refused_too() -> None:
+    def build(seed: int, dtype: torch.dtype) -> nn.Module:
+        torch.manual_seed(seed)
+        return Folded().to(dtype)
+
+    with pytest.raises(ValueError, match=r"draws random numbers.*dense_stack 1"):
+        together(build, images(torch.float32), SPEC, torch.float32)
+
+
+@dataclass
+class Object:
+    x: Tensor
+
+
+@pytest.mark.parametrize(
+    ("other", "words"), [(Object, "holds a Object"), (Tensor.numpy, "holds a ndarray"), (Tensor.tolist, "more than")]
+)
+def test_batches_that_hold_what_may_differ_are_refused(other: Any, words: str) -> None:
+    class Holding(Rows):
+        def epoch(self, batch_size: int, seed: int) -> Iterator[Any]:
+            for x, y in super().epoch(batch_size, seed):
+                yield x, other(y)
+
+    data = Holding(torch.arange(12.0).view(6, 2), torch.arange(6))
+    with pytest.raises(ValueError, match=rf"{words}.*numerics\.dense_stack 1"):
+        list(side_by_side(data, 4, (0, 1)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("p", [0.0, 0.4, 1.0])
+def test_noise_is_that_of_torch(p: float) -> None:
+    x = torch.ones(2, 50)
+    with OwnNoise((3, 4), torch.device("cpu")):
+        found = torch.func.vmap(lambda row: F.dropout(row, p), randomness="error")(x)
+    for row, seed in zip(found, (3, 4)):
+        torch.manual_seed(seed)
+        assert torch.equal(row, F.dropout(x[0], p))

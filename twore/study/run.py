@@ -63,8 +63,8 @@ def run_study(
     variable TWORE_DATA.
     shard: (i, n) with 1 <= i <= n, this process does the i-th of n shares and nothing else; without it, it takes
     whatever no other living process has, and waits for the rest. time_limit: seconds a job may take, a dense run, the
-    cells of one group or of one stack; one that takes longer is ended and fails (its training goes on from there next
-    time).
+    cells of one group, or a whole stack of either; one that takes longer is ended and fails (its training goes on from
+    there next time).
     only_failed: try again what failed, and what could not start for it, and nothing else.
     tensorboard: write curves of every training to `tensorboard/` in the folder (extra `track`).
     Failed jobs are listed in Results.failures, one line each on stderr; the others go on. Raises ConfigError for a

@@ -9,7 +9,7 @@ K models, B batch, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from twore.tasks.base import Batch, TaskData
 
 UNEQUAL = "such dense runs cannot be trained in one stack: use numerics.dense_stack 1"
+PLAIN = (bool, int, float, str, bytes, type(None))  # beside tensors, what a batch may hold where it is the same for all
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,24 @@ class Batches:
 
 
 def side_by_side(data: TaskData, batch_size: int, seeds: Sequence[int]) -> Iterator[Batches]:
-    """The training set once for each model, in the order of its seed. ValueError for batches that differ in shape."""
+    """The training set once for each model, in the order of its seed. ValueError for batches that differ in shape, or
+    hold what is no tensor and may differ."""
     streams = {seed: data.epoch(batch_size, seed) for seed in seeds}  # places that fill up a stack share a seed
     for batches in zip_longest(*streams.values()):
         by_seed = dict(zip(streams, batches))
         yield _joined([by_seed[seed] for seed in seeds])
+
+
+def without_draws(batches: Iterable[Batches], devices: Sequence[torch.device]) -> Iterator[Batches]:
+    """The batches. ValueError when, by the next one, anything has drawn from torch's own generators on these devices:
+    all models would share such numbers, and depend on the first one's seed."""
+    before = _generators(devices)
+    for batch in batches:
+        yield batch
+        if not all(torch.equal(a, b) for a, b in zip(before, _generators(devices), strict=True)):
+            raise ValueError(
+                f"the data, the model or the loss draws random numbers that all models would share: {UNEQUAL}"
+            )
 
 
 class OwnNoise(TorchFunctionMode):
@@ -64,6 +78,8 @@ class OwnNoise(TorchFunctionMode):
     def _dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training or p == 0.0:
             return input
+        if p == 1.0:
+            return input.mul_(0.0) if inplace else input * 0.0
         noise = _Noise.apply(input.detach(), p, self._generators)
         return input.mul_(noise) if inplace else input * noise
 
@@ -73,10 +89,10 @@ class _Noise(Function):
 
     @staticmethod
     def forward(x: Tensor, p: float, generators: list[torch.Generator]) -> Tensor:
-        """Not mapped: in a folded model."""
+        """Not mapped: in a folded model, or of something that all models share."""
         raise ValueError(
-            "a channelwise model with dropout cannot have noise of its own in a stack: leave out `channelwise`, "
-            "or use numerics.dense_stack 1"
+            "a channelwise model with dropout, or dropout of a constant, cannot have noise of its own in a stack: "
+            "leave out `channelwise`, or use numerics.dense_stack 1"
         )
 
     @staticmethod
@@ -132,25 +148,40 @@ def stacked(tensors: Sequence[Any]) -> Tensor:
 
 
 def _joined(batches: Sequence[Batch]) -> Batches:
-    each = [list(_tensors(batch)) for batch in batches]
+    leaves = [list(_leaves(batch)) for batch in batches]
+    each = [[leaf for leaf in some if isinstance(leaf, Tensor)] for some in leaves]
     shapes = [[(t.shape, t.dtype) for t in tensors] for tensors in each]
     for tensors in shapes:
         if tensors != shapes[0]:
             a, b = (" and ".join(str(tuple(shape)) for shape, _ in some) or "none" for some in (shapes[0], tensors))
             raise ValueError(f"batches of two seeds differ in shape, {a} against {b}: {UNEQUAL}")
+    _check_others([[leaf for leaf in some if not isinstance(leaf, Tensor)] for some in leaves])
     return Batches([stacked(parts) for parts in zip(*each)], batches[0])
 
 
-def _tensors(batch: Batch) -> Iterator[Tensor]:
-    """The tensors of nested tuples, lists and mappings, in a fixed order."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, Mapping):
+def _check_others(leaves: Sequence[Sequence[Any]]) -> None:
+    """What is no tensor is the first model's for all: so it must be seen to be equal."""
+    for some in leaves:
+        for leaf in some:
+            if not isinstance(leaf, PLAIN):
+                raise ValueError(
+                    f"a batch holds a {type(leaf).__name__}, which may differ between seeds: make batches of tensors, "
+                    "in tuples and mappings, or use numerics.dense_stack 1"
+                )
+        if list(some) != list(leaves[0]):
+            raise ValueError(f"batches of two seeds differ in more than tensors, {leaves[0]} against {some}: {UNEQUAL}")
+
+
+def _leaves(batch: Batch) -> Iterator[Any]:
+    """What nested tuples, lists and mappings hold, in a fixed order."""
+    if isinstance(batch, Mapping):
         for value in batch.values():
-            yield from _tensors(value)
+            yield from _leaves(value)
     elif isinstance(batch, (tuple, list)):
         for value in batch:
-            yield from _tensors(value)
+            yield from _leaves(value)
+    else:
+        yield batch
 
 
 def _filled(like: Batch, tensors: Iterator[Tensor]) -> Batch:
@@ -163,3 +194,9 @@ def _filled(like: Batch, tensors: Iterator[Tensor]) -> Batch:
         values = [_filled(value, tensors) for value in like]
         return type(like)(*values) if hasattr(like, "_fields") else type(like)(values)
     return like
+
+
+def _generators(devices: Sequence[torch.device]) -> list[Tensor]:
+    """States of torch's own generators."""
+    states = {"cpu": torch.get_rng_state, "cuda": torch.cuda.get_rng_state, "mps": torch.mps.get_rng_state}
+    return [states[device.type]() for device in devices]

@@ -29,7 +29,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from twore.tasks.base import Batch, TaskData
 from twore.training.folding import can_fold, fold
-from twore.training.own_batches import AllAtOnce, Batches, OwnNoise, on_channels, side_by_side, stacked
+from twore.training.own_batches import AllAtOnce, Batches, OwnNoise, on_channels, side_by_side, stacked, without_draws
 
 
 class Stack:
@@ -50,7 +50,7 @@ class Stack:
         elif bf16 and any(isinstance(m, _ConvNd) for m in self.module.modules()):
             raise ValueError(  # torch 2.15: autocast does not reach a convolution under vmap, which stays float32
                 "convolutions that are not channelwise cannot be stacked in bf16: use numerics.precision float32, or "
-                "numerics.stack 1"
+                "numerics.stack and numerics.dense_stack 1"
             )
 
 
@@ -73,7 +73,9 @@ class StackedData:
     def epoch(self, batch_size: int, seed: int | tuple[int, ...]) -> Iterator[Batch]:
         """The training set once; with a seed for each model, each in its own order."""
         if isinstance(seed, tuple):
-            return side_by_side(self._data, batch_size, seed)
+            devices = [self._device] if self._stack.folded else []  # mapped models refuse draws by themselves
+            devices = [torch.device("cpu"), *(d for d in devices if d.type != "cpu")]
+            return without_draws(side_by_side(self._data, batch_size, seed), devices)
         return self._data.epoch(batch_size, seed)
 
     def seed_noise(self, seeds: tuple[int, ...]) -> None:
@@ -98,7 +100,7 @@ class StackedData:
             return loss
 
         each = torch.arange(self._stack.width, device=self._device)
-        losses = vmap(one, randomness="same")(each, *(own.tensors if own else ()))
+        losses = vmap(one, randomness="error" if own else "same")(each, *(own.tensors if own else ()))
         return losses, count
 
     def _mapped_loss(self, module: nn.Module, batch: Batch, own: Batches | None) -> tuple[Tensor, int]:
