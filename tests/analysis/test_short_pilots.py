@@ -24,7 +24,7 @@ def folder(path: Path, scores=SCORES, *, finetune=FULL, key="run", **options) ->
     """A run folder; key: of its dense run."""
     made = make_setting("", scores, key=key, **options)
     path.mkdir()
-    made.results.to_csv(path / "results.csv", index=False)
+    made.results.assign(key="of a cell").to_csv(path / "results.csv", index=False)
     made.checkpoints.to_csv(path / "checkpoints.csv", index=False)
     if made.probes is not None:
         made.probes.to_csv(path / "probes.csv", index=False)

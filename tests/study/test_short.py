@@ -17,8 +17,9 @@ from twore.training import Training
 
 def test_settings_that_differ_in_fine_tuning_alone_become_one():
     base = Study(task=ToyTask(), settings=(
-        {"dense_seeds": [0, 1]}, {"task.hidden": 4}, {"finetune.lr": 0.5}, {"task.hidden": 4, "finetune.lr": 0.5},
-        {"dense.lr": 0.5, "finetune.lr": 0.5}, {"finetune_seeds": [0, 4]},
+        {"dense_seeds": [0, 1]}, {"task.hidden": 4}, {"finetune.lr": 0.5},
+        {"task.hidden": 4, "finetune.lr": 0.5, "finetune_seeds": [0, 4]},
+        {"dense.lr": 0.5, "finetune.lr": 0.5},
     ), finetune_seeds=(0, 1, 2))  # fmt: skip
     short = short_study(base, {"epochs": 1, "share": 0.5})
     assert short.settings == ({"dense_seeds": [0, 1]}, {"task.hidden": 4}, {"dense.lr": 0.5})
@@ -98,9 +99,8 @@ def files(folder):
 def test_the_study_is_only_read(tmp_path):
     """Also where a record of its store is damaged, which the short pilot makes again in its own."""
     full, out = tmp_path / "full", tmp_path / "short"
-    made = study()
-    run(made, full)
-    broken = next((full / "store" / "trajectories" / made.trajectories[0].key).glob("epoch-0002.safetensors"))
+    run(study(), full)
+    broken = next((full / "store" / "trajectories").rglob("epoch-0002.safetensors"))
     broken.write_bytes(broken.read_bytes()[:-8])
     before = files(full)
     assert main(["short", str(full), "--out", str(out), "epochs=1"]) == 0

@@ -103,7 +103,8 @@ def _short_cells(folder: Path) -> pd.DataFrame:
     """A row a short cell: key of its checkpoint, ratio, finetune_seed, chosen_on (its score), length, folder, label."""
     parts = []
     for setting, length in _with_lengths(folder):
-        cells = _with_seed(setting.results).merge(_keys(setting), on=["dense_seed", "epoch"])
+        own = setting.results.drop(columns="key", errors="ignore")  # of the cells: the checkpoints' own is wanted
+        cells = _with_seed(own).merge(_keys(setting), on=["dense_seed", "epoch"])
         chosen_on, label = cells[selection_column(cells)], cells["setting"]
         cells = cells.assign(chosen_on=chosen_on, length=length, folder=str(folder), label=label)
         cells["ratio"] = cells["ratio"].round(DIGITS)
