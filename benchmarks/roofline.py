@@ -263,7 +263,8 @@ def has_bf16(device: str) -> bool:
     """Whether the device has instructions for bf16, so that it may gain from it."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return any(flag in Path("/proc/cpuinfo").read_text().split() for flag in BF16_FLAGS)
+    flags = Path("/proc/cpuinfo")  # Linux; elsewhere --precision says it
+    return flags.exists() and any(flag in flags.read_text().split() for flag in BF16_FLAGS)
 
 
 def main() -> None:

@@ -93,3 +93,17 @@ def test_without_logs_folders_that_interleave_are_two_runs_and_others_are_not(tm
 
 def test_a_loss_that_was_nan_is_equal_to_itself(tmp_path):
     assert len(find_checkpoints(trained(tmp_path / "run", (100, 200), lambda step: float("nan"))).checkpoints) == 2
+
+
+def test_a_number_written_in_two_ways_is_one_number(tmp_path):
+    run = trained(tmp_path / "run", (100, 200), lambda step: 1.0)
+    path = run / "checkpoint-100" / "trainer_state.json"
+    path.write_text(path.read_text().replace('"loss": 1.0', '"loss": 1'))
+    assert len(find_checkpoints(run).checkpoints) == 2
+
+
+def test_brackets_without_end_are_no_log(tmp_path):
+    run = trained(tmp_path / "run", (100, 200), first)
+    (run / "checkpoint-100" / "trainer_state.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="truncated, or not the Trainer's"):
+        find_checkpoints(run)

@@ -112,6 +112,13 @@ def test_the_read_out_speaks_where_the_score_is_at_chance():
     assert smooth_readout().pick(one)[0.95] == 4.0  # means 35, 43.3, 50, 53.3, 50
 
 
+def test_of_two_classes_the_line_is_half_way_to_perfect():
+    """Chance is 50: twice that no score passes, so the read-out would speak everywhere."""
+    score = ([90, 91, 92, 93, 94], [50, 50, 80, 50, 50], [50, 60, 74, 60, 50])
+    one = read_out(setting("a", score), ([99, 4, 3, 2, 1],) * 3, chance=50.0)
+    assert fallback_probe().pick(one) == {0.5: 5.0, 0.9: 3.0, 0.95: 1.0}
+
+
 def test_read_outs_are_on_the_board_where_they_were_measured():
     plain = setting("a", SPIKE)
     assert fallback_probe().pick(plain) is None

@@ -24,7 +24,7 @@ def folder(path: Path, scores=SCORES, *, finetune=FULL, key="run", **options) ->
     """A run folder; key: of its dense run."""
     made = make_setting("", scores, key=key, **options)
     path.mkdir()
-    made.results.to_csv(path / "results.csv", index=False)
+    made.results.assign(key="of a cell").to_csv(path / "results.csv", index=False)
     made.checkpoints.to_csv(path / "checkpoints.csv", index=False)
     if made.probes is not None:
         made.probes.to_csv(path / "probes.csv", index=False)
@@ -33,7 +33,7 @@ def folder(path: Path, scores=SCORES, *, finetune=FULL, key="run", **options) ->
 
 
 def short_folder(path: Path, scores, **options) -> Path:
-    return folder(path, scores, **({"finetune": SHORT, "seeds": (0,), "probes": False} | options))
+    return folder(path, scores, **({"finetune": SHORT, "seeds": (3,), "probes": False} | options))
 
 
 def judged(settings, rule):
@@ -58,7 +58,7 @@ def test_it_costs_its_own_share_of_the_epochs(tmp_path):
     full = folder(tmp_path / "full")
     (one,) = with_short_pilots([full], [short_folder(tmp_path / "one", PERFECT)])
     assert short_cost(one) == pytest.approx(1 / 16 / 3)
-    (two,) = with_short_pilots([full], [short_folder(tmp_path / "two", PERFECT, seeds=(0, 1))])
+    (two,) = with_short_pilots([full], [short_folder(tmp_path / "two", PERFECT, seeds=(3, 4))])
     assert short_cost(two) == pytest.approx(2 / 16 / 3)
     shortlist = next(rule for rule in short_pilots([one]) if rule.name.startswith("pilot of 3"))
     assert shortlist.cost_of(one) == pytest.approx(1 / 16 / 3 + (2 + 3) / (2 * 5 * 3))  # 20 is both best and final
@@ -110,6 +110,21 @@ def test_of_several_short_fine_tunings_of_a_run_the_one_called_alike_counts(tmp_
         table.assign(setting="finetune_lr=2").to_csv(full / name, index=False)
     (setting,) = with_short_pilots([full], [short])
     assert short_pilot().pick(setting) == BEST
+
+
+def test_two_folders_with_fine_tunings_of_one_run_are_not_mixed(tmp_path):
+    full, one = folder(tmp_path / "full"), short_folder(tmp_path / "one", PERFECT)
+    other = short_folder(tmp_path / "other", WRONG, finetune={"epochs": 2})
+    with pytest.raises(ValueError, match="several short fine-tunings"):
+        with_short_pilots([full], [one, other])
+    (setting,) = with_short_pilots([full], [one, one])  # the same folder twice is one
+    assert short_cost(setting) == pytest.approx(1 / 16 / 3)
+
+
+def test_it_is_not_judged_on_the_seeds_that_it_chose_with(tmp_path):
+    full = folder(tmp_path / "full")
+    with pytest.raises(ValueError, match=r"judged on fine-tune seeds that the short pilot chose with \(2\)"):
+        with_short_pilots([full], [short_folder(tmp_path / "short", PERFECT, seeds=(2, 3))])
 
 
 def test_what_cannot_be_joined_is_said(tmp_path):

@@ -23,3 +23,15 @@ def test_no_gain_and_no_loss(tmp_path):
     assert loss_sentence(results, "BLEU")[0].endswith("no ratio gains 0.005 nats by stopping early.")
     assert loss_sentence(results, "test accuracy (%)") == []
     assert loss_sentence(results.drop(columns="loss"), "BLEU") == []
+
+
+def test_nothing_is_said_before_the_last_checkpoint_is_scored(tmp_path):
+    results = pd.read_csv(write_run(tmp_path, two_regimes=False) / "results.csv")
+    last = (results["epoch"] == results["epoch"].max()) & (results["ratio"] == results["ratio"].max())
+    assert loss_sentence(results[~last], "BLEU") == []
+
+
+def test_a_choice_by_the_loss_is_never_made_on_bleu(tmp_path):
+    results = pd.read_csv(write_run(tmp_path) / "results.csv").assign(valid_score=1.0)
+    by_loss = loss_scores(results.drop(columns="valid_loss", errors="ignore"), "BLEU")
+    assert by_loss is not None and "valid_score" not in by_loss

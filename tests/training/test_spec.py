@@ -47,7 +47,7 @@ def test_senseless_values_are_refused(field, value):
 
 
 def test_a_share_of_an_epoch_is_at_least_a_batch():
-    assert [Training(share=share).batches_of(10) for share in (1.0, 0.26, 0.001)] == [10, 3, 1]
+    assert [Training(share=share).batches_of(10) for share in (1.0, 0.29, 0.3, 0.001)] == [10, 2, 3, 1]
 
 
 def test_the_published_translation_schedule():

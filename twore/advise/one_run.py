@@ -58,7 +58,7 @@ def _logged(one: Found) -> dict[tuple[Any, str], str]:
     for entry in one.state.history if one.state else ():
         for name, value in entry.items():
             if name != "step" and isinstance(value, (int, float)) and not any(word in name for word in CLOCKWORK):
-                found.setdefault((entry["step"], name), json.dumps(value))  # NaN equals NaN
+                found.setdefault((entry["step"], name), json.dumps(float(value)))  # NaN equals NaN
     return found
 
 

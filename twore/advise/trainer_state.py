@@ -59,7 +59,7 @@ def read_state(folder: Path) -> TrainerState | None:
         return TrainerState(
             step, None if epoch is None else float(epoch), tuple(e for e in entries if e["step"] <= step)
         )
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is truncated, or not the Trainer's: copy it again, or give a folder of the weights alone"
         ) from error

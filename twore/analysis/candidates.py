@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+import numpy as np
 import pandas as pd
 
 from twore.analysis.pilots import cells_share, shortlist_pilot, shortlisted
@@ -32,7 +33,7 @@ WINDOW = 3  # checkpoints, or ratios, that are averaged; of a probe made before 
 LIGHT = 0.6  # ratio up to which pruning is taken to leave a network as it was: Regime I in every study here; our choice
 PERFECT = 100.0  # percent right
 BROKEN = 0.5  # share of its score that a final checkpoint keeps when pruned, below which it is broken; our choice
-AT_CHANCE = 2.0  # times chance, below which a score says nothing; of the probe made before this code
+AT_CHANCE = 2.0  # times chance, below which a score says nothing; of the probe made before this code, on ten classes
 THRESHOLDS = (60.0, 75.0, 90.0)  # percent right, from which the final checkpoint is taken; tried by tuned_probe
 
 
@@ -69,6 +70,7 @@ def smooth_readout(window: int = WINDOW) -> Predictor:
 def fallback_probe() -> Predictor:
     """Largest recalibrated score; at ratios where no checkpoint reaches AT_CHANCE times chance, largest read-out score.
 
+    With few classes, where that is more than half-way from chance to perfect, half-way is the line instead.
     It costs what the read-outs do: the recalibrated score comes with the pass that gives them their features.
     """
 
@@ -77,7 +79,8 @@ def fallback_probe() -> Predictor:
         chance = metric_grid(setting, "chance", table="probes")
         if score is None or readout is None or chance is None:
             return None
-        lost = score.max(axis=1) < AT_CHANCE * chance.max(axis=1)
+        level = chance.max(axis=1)
+        lost = score.max(axis=1) < np.minimum(AT_CHANCE * level, (level + PERFECT) / 2)
         return score.where(~lost, readout, axis=0)
 
     name = f"largest {SCORE}, {READOUT} where that is at chance"

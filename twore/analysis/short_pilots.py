@@ -7,7 +7,8 @@ of one, a higher rate) and as a rule one seed. Its results are read beside the g
 
 Cells of the two studies belong together when their checkpoints do: by the keys in checkpoints.csv, which are hashes of
 everything that makes a dense run, so it does not matter how settings are called. The choice is made on the short cells'
-validation score where there is one, and judged, like any other, on the test scores of the full grid.
+validation score where there is one, and judged, like any other, on the test scores of the full grid. Short cells have
+fine-tune seeds that the grid has not: with an equal seed one is about the beginning of the other.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from twore.analysis.settings import SettingTables, gather, settings_of
 
 SCORE, COST = "short_score", "short_cost"
 LENGTH = ("epochs", "share")  # fields of `finetune` whose product is how long it is, in passes over the data
+VARIANT = ["folder", "label"]  # of a short cell: which fine-tuning it is
 DIGITS = 9  # of ratios, when tables are joined by them; as RATIO_TOLERANCE
 
 
@@ -54,9 +56,10 @@ def with_short_pilots(folders: Sequence[Path], short: Sequence[Path]) -> list[Se
         short_cost   what these cells cost, as a share of fine-tuning one cell of the full grid
 
     ValueError for a folder without study.yaml (the lengths of both fine-tunings are read there) or without keys in its
-    checkpoints.csv, for a dense run with two different short fine-tunings, and where nothing fits together.
+    checkpoints.csv, for a dense run with two different short fine-tunings or with a fine-tune seed of the grid among
+    the short ones, and where nothing fits together.
     """
-    cells = pd.concat([_short_cells(folder) for folder in short], ignore_index=True)
+    cells = pd.concat([_short_cells(folder) for folder in dict.fromkeys(map(Path, short))], ignore_index=True)
     found, fits = [], 0
     for setting, length in ((s, n) for folder in folders for s, n in _with_lengths(folder)):
         own = _joined(setting, cells, length)
@@ -75,12 +78,18 @@ def _signal(needs: str, window: int) -> Predictor:
 def _joined(setting: SettingTables, cells: pd.DataFrame, length: float) -> SettingTables:
     """The setting with the short cells of its checkpoints; itself where there are none."""
     own = _keys(setting).merge(cells, on="key")
-    if own["variant"].nunique() > 1:  # of one dense run: the one that is called as this setting is, if any
-        own = own[own["variant"] == setting.results["setting"].iloc[0]]
-        if own.empty:
+    if len(own[VARIANT].drop_duplicates()) > 1:  # of one dense run: the one that is called as this setting is, if any
+        own = own[own["label"] == setting.results["setting"].iloc[0]]
+        if len(own[VARIANT].drop_duplicates()) != 1:
             raise ValueError(f"{setting.name} has several short fine-tunings: keep one of each dense run in the pilot")
     if own.empty:
         return setting
+    common = sorted({int(seed) for seed in own["finetune_seed"]} & {int(s) for s in setting.results["finetune_seed"]})
+    if common:
+        raise ValueError(
+            f"{setting.name} would be judged on fine-tune seeds that the short pilot chose with "
+            f"({', '.join(map(str, common))}): run `twore short` again, which takes others"
+        )
     by = ["dense_seed", "epoch", "ratio"]
     own = own.groupby(by).agg(**{SCORE: ("chosen_on", "mean"), COST: ("length", "sum")}).reset_index()
     own[COST] /= length
@@ -91,13 +100,15 @@ def _joined(setting: SettingTables, cells: pd.DataFrame, length: float) -> Setti
 
 
 def _short_cells(folder: Path) -> pd.DataFrame:
-    """A row a short cell: key of its checkpoint, ratio, chosen_on (its score), length, variant."""
+    """A row a short cell: key of its checkpoint, ratio, finetune_seed, chosen_on (its score), length, folder, label."""
     parts = []
     for setting, length in _with_lengths(folder):
-        cells = _with_seed(setting.results).merge(_keys(setting), on=["dense_seed", "epoch"])
+        own = setting.results.drop(columns="key", errors="ignore")  # of the cells: the checkpoints' own is wanted
+        cells = _with_seed(own).merge(_keys(setting), on=["dense_seed", "epoch"])
         chosen_on, label = cells[selection_column(cells)], cells["setting"]
-        cells = cells.assign(ratio=cells["ratio"].round(DIGITS), chosen_on=chosen_on, length=length, variant=label)
-        parts.append(cells[["key", "ratio", "chosen_on", "length", "variant"]])
+        cells = cells.assign(chosen_on=chosen_on, length=length, folder=str(folder), label=label)
+        cells["ratio"] = cells["ratio"].round(DIGITS)
+        parts.append(cells[["key", "ratio", "finetune_seed", "chosen_on", "length", *VARIANT]])
     return pd.concat(parts, ignore_index=True)
 
 

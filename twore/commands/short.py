@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
     short.add_argument("folder", type=Path, help="the run folder of the study; it is only read")
     short.add_argument("fields", nargs="+", metavar="FIELD=VALUE", help="of finetune: epochs=1 share=0.5 lr=0.05 ...")
     short.add_argument("--out", type=Path, required=True, help="folder of the short pilot")
-    short.add_argument("--seeds", type=int, default=1, help="fine-tune seeds, from 0 on (default: 1)")
+    short.add_argument("--seeds", type=int, default=1, help="fine-tune seeds, after those of the study (default: 1)")
     short.add_argument("--workers", type=int, help="worker processes (default: 1)")
     short.add_argument("--data", help="folder with the data sets (default: $TWORE_DATA)")
     short.add_argument("--dry-run", action="store_true", help="print the plan with hours and disk, and stop")
@@ -33,27 +33,27 @@ def run(options: argparse.Namespace) -> int:
     from twore.data import DataError, data_folder  # torch is imported only by what runs
     from twore.recipes.command import check_run_options, estimate_in_words, execute, plan_in_words
     from twore.study.config import ConfigError, load_study
-    from twore.study.create import STUDY_FILE, check_writable
+    from twore.study.create import STUDY_FILE, open_study
     from twore.study.short import share_dense_runs, short_study
 
     try:
         check_run_options(options.workers, "process", None, None)
         if options.seeds < 1:
             raise ConfigError(f"--seeds is at least 1: got {options.seeds}")
-        if options.out.resolve() == options.folder.resolve():
-            raise ConfigError(f"--out {options.out} is the study itself: name another folder")
-        study = short_study(
-            load_study(options.folder / STUDY_FILE), _fields(options.fields), seeds=range(options.seeds)
-        )
+        out = options.out.resolve()
+        if options.folder.resolve() in (out, *out.parents):
+            raise ConfigError(f"--out {options.out} is the study itself, or lies in it: name a folder elsewhere")
+        study = short_study(load_study(options.folder / STUDY_FILE), _fields(options.fields), seeds=options.seeds)
         workers = options.workers or 1
         plan = plan_in_words(study.name, study)
         if options.dry_run:
             print(f"{plan}\n{estimate_in_words(study, workers=workers, shard=None, calibrate=False, data=None)}")
             return 0
-        check_writable(options.out)
+        data = data_folder(options.data)
+        open_study(study, options.out, data)  # refuses the folder of another study before anything is put there
         count = share_dense_runs(options.folder, options.out)
         print(f"{plan}; {count} files of dense runs taken over", file=sys.stderr, flush=True)
-        return execute(study, options.out, workers=workers, executor="process", data=data_folder(options.data))
+        return execute(study, options.out, workers=workers, executor="process", data=data)
     except (ConfigError, DataError) as error:
         return problem(error)
 

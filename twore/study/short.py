@@ -24,16 +24,20 @@ from twore.study.store import Store
 DENSE = ("trajectories", "checkpoints")  # folders of a store that hold what dense runs leave
 
 
-def short_study(study: Study, fields: Mapping[str, Any], *, seeds: Sequence[int] = (0,)) -> Study:
-    """The study with other fields of `finetune`, one fine-tuning for every dense run, and these fine-tune seeds.
+def short_study(study: Study, fields: Mapping[str, Any], *, seeds: int = 1) -> Study:
+    """The study with other fields of `finetune`, one fine-tuning for every dense run, and so many fine-tune seeds.
 
+    The seeds are those after the study's own, so that the cells it is judged on have no part in the choice: with an
+    equal seed a short cell would see the batches that the long one begins with.
     Whatever settings say about fine-tuning is left out, and settings that differ in nothing else become one: the short
     cells belong to dense runs. Pair metrics are measured only with two seeds or more. ConfigError for a field that does
     not exist, or a value that it does not take.
     """
+    given = [study.finetune_seeds, *(own["finetune_seeds"] for own in study.settings if "finetune_seeds" in own)]
+    first = 1 + max(int(seed) for own in given for seed in own)
     settings: list[dict[str, Any]] = []
     for overrides in study.settings:
-        own = {path: value for path, value in overrides.items() if not path.startswith("finetune.")}
+        own = {path: value for path, value in overrides.items() if not path.startswith(("finetune.", "finetune_seeds"))}
         if own not in settings and not _covered(own, overrides, settings):
             settings.append(own)
     try:
@@ -41,8 +45,8 @@ def short_study(study: Study, fields: Mapping[str, Any], *, seeds: Sequence[int]
             replace(study, settings=({},)), {f"finetune.{name}": value for name, value in fields.items()}
         )
         return replace(
-            changed, name=f"{study.name} short", settings=tuple(settings), finetune_seeds=tuple(seeds), landscape=False,
-            keep_weights=False,
+            changed, name=f"{study.name} short", settings=tuple(settings), landscape=False, keep_weights=False,
+            finetune_seeds=tuple(range(first, first + seeds)),
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -75,8 +75,9 @@ class Training:
         _require(list(self.drops) == sorted(set(self.drops)), f"drops are epochs in rising order: got {self.drops}")
 
     def batches_of(self, whole: int) -> int:
-        """Batches that an epoch uses, of `whole` that it has: at least one."""
-        return whole if self.share == 1 else min(whole, max(1, round(self.share * whole)))
+        """Batches that an epoch uses, of `whole` that it has: rounded down, so that no more than the share is spent,
+        but at least one."""
+        return max(1, int(self.share * whole + 1e-9)) if self.share < 1 else whole
 
     def lr_at(self, epoch: int, update: int) -> float:
         """The learning rate of the update number `update` (0-based, over the whole run) in `epoch` (0-based)."""
