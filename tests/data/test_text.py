@@ -156,16 +156,20 @@ def test_evaluation_sentences_are_cut_at_the_models_positions(corpus, monkeypatc
 
 
 def test_cut_evaluation_sentences_are_warned_of(corpus, monkeypatch, caplog):
-    """Pair 10 is the first of LONG words; four-word ones fit. At exactly the limit nothing is cut."""
+    """The first pair with a longer side is named; at exactly the limit nothing is cut."""
     tokens = token_data(SPEC, corpus).sets["validation"]
-    longest = int(np.maximum(tokens.source.lengths, tokens.target.lengths)[:9].max())
-    monkeypatch.setattr(text, "POSITIONS", longest)
+    sides = np.stack([tokens.source.lengths, tokens.target.lengths])  # (2, N)
+    limit = int(np.median(sides.max(0)))
+    over = sides > limit
+    assert 0 < over.any(0).argmax(), "the first pair is not too long, so that the number says something"
+    monkeypatch.setattr(text, "POSITIONS", limit)
     with caplog.at_level(logging.WARNING, logger="twore"):
         data = token_data(replace(SPEC, max_tokens=99), corpus)
-    cut = data.counts["validation"]["sides cut at the model's positions"]
     said = next(line for line in caplog.messages if "of validation cut" in line)
-    assert "jsonl files in" in said and f"pair 10 of validation has more tokens than the model's {longest}" in said
-    assert f": {cut} sides of validation cut there" in said
+    first = over.any(0).argmax() + 1
+    assert "jsonl files in" in said and f"pair {first} of validation has more tokens than the model's {limit}" in said
+    assert f": {over.sum()} sides of validation cut there" in said
+    assert data.counts["validation"]["sides cut at the model's positions"] == over.sum()
 
 
 def test_what_is_left_out_is_said(corpus, caplog):

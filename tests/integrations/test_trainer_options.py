@@ -86,7 +86,7 @@ def test_resumed_with_the_best_model_of_before(tmp_path):
 
 def test_evaluating_before_training_prunes_nothing(tmp_path):
     callback = held_by("bert", metrics_every=2)
-    made = made_of("bert", tmp_path, max_steps=2, eval_strategy="epoch")
+    made = made_of("bert", tmp_path, callback, max_steps=2, eval_strategy="epoch")
     callback.bind(made)
     dense = {key: value.clone() for key, value in made.model.state_dict().items()}
     first = made.evaluate()["eval_loss"]

@@ -27,7 +27,7 @@ from twore.report.tables import ScalingRow, text_of
 from twore.report.unit import POINTS, Unit
 
 EPOCH_AXIS = "training epochs before pruning"
-RATIO_AXIS = "prune ratio (fraction of weights removed)"
+RATIO_AXIS = "prune ratio\n(fraction of weights removed)"
 WIDE = 8  # epochs: two wider diagrams side by side would not be legible on a page
 MOST_PRINTED = (20, 14)  # epochs, ratios: a larger grid has no room for its numbers
 NOT_RUN: dict[str, Any] = {"facecolor": "#f1f2f4", "edgecolor": "#b3b9c1"}
