@@ -39,9 +39,25 @@ def test_a_pilot_is_judged_by_one_of_its_size_or_smaller():
 def test_what_is_shipped_claims_nothing_for_weights_alone():
     told = shipped()
     assert told.level("weights").skill[1] <= 0
-    assert told.level("batches").skill[1] > 0 and told.level("pilot").skill[1] > 0
+    batchnorm = told.of_kind("batchnorm")
+    assert batchnorm.level("batches").skill[1] > 0 and batchnorm.level("pilot").skill[1] > 0
     assert told.made["folders"] and told.made["commit"] and told.made["date"]
     assert told.settings >= 12 and told.clusters >= 8
+
+
+def test_kinds_of_repair_are_calibrated_apart(trials):
+    """A signal that finds nothing in networks of one kind takes nothing from the other kind."""
+    useless = [
+        replace(trial, kind="outputs", cluster=f"{trial.cluster}'", rows=trial.rows.assign(hit=False, regret=9.0))
+        for trial in trials
+    ]
+    told = calibrate([*(replace(trial, kind="batchnorm") for trial in trials), *useless])
+    alone = calibrate(trials)
+    assert told.levels.keys() == {"weights"} and told.kinds == ("batchnorm", "outputs")
+    assert told.of_kind("batchnorm").level("batches") == alone.level("batches")
+    assert told.of_kind("outputs").level("batches").skill[0] < 0
+    assert told.of_kind("never seen").level("batches") is not None  # whoever decides doubts it then
+    assert Calibration.from_json(told.to_json()).repaired.keys() == {"batchnorm", "outputs"}
 
 
 def test_trials_are_judged_on_a_single_dense_run(trials):

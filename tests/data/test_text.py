@@ -161,7 +161,7 @@ def test_cut_evaluation_sentences_are_warned_of(corpus, monkeypatch, caplog):
     sides = np.stack([tokens.source.lengths, tokens.target.lengths])  # (2, N)
     limit = int(np.median(sides.max(0)))
     over = sides > limit
-    assert 0 < over.any(0).argmax(), "the first pair is not too long, so that the number says something"
+    assert over.any(0).argmax() > 0, "the first pair is not too long, so that the number says something"
     monkeypatch.setattr(text, "POSITIONS", limit)
     with caplog.at_level(logging.WARNING, logger="twore"):
         data = token_data(replace(SPEC, max_tokens=99), corpus)

@@ -2,7 +2,8 @@
 
     python -m twore.advise.calibrating DIR... [--out calibration.json] [--page docs/advise-calibration.md]
 
-Few settings: so nothing is fitted but two shares and a width in three bands, and two thresholds a level. The bands say
+Few settings: so nothing is fitted but two shares and a width in three bands, and two thresholds a level, apart for
+networks with and without BatchNorm, whose pruned scores are repaired in different ways. The bands say
 what pruning left of the final checkpoint, since that tells pairs where a pick is right from others, and nothing in the
 form of the signal did beside it. How good the result is on settings it has not seen: `reliability.py`.
 """
@@ -42,13 +43,15 @@ def calibrate(trials: Sequence[Trial], *, made: dict[str, Any] | None = None) ->
     behind (`kinds`). made: provenance to be kept with it."""
     known = kinds(trials)
     trials = [trial for trial in trials if trial.kind is None or trial.kind in known]
-    levels = {}
+    levels: dict[str, Level] = {}
+    repaired: dict[str, dict[str, Level]] = {}
     for level, k in [("weights", None), ("batches", None), *(("pilot", k) for k in PILOTS)]:
-        own = played(trials, level, k)
-        if own:
-            levels[level if k is None else pilot_name(k)] = _level(own, level, k)
+        for kind, own in _by_kind(level, played(trials, level, k)).items():
+            place = levels if kind is None else repaired.setdefault(kind, {})
+            place[level if k is None else pilot_name(k)] = _level(own, level, k)
     return Calibration(
         levels=levels,
+        repaired=repaired,
         kinds=known,
         settings=len({trial.setting for trial in trials}),
         clusters=len({trial.cluster for trial in trials}),
@@ -61,6 +64,14 @@ def kinds(trials: Sequence[Trial]) -> tuple[str, ...]:
     """The kinds of repair that FEWEST clusters or more stand behind."""
     found = {kind: {t.cluster for t in trials if t.kind == kind} for kind in {t.kind for t in trials}}
     return tuple(sorted(kind for kind, names in found.items() if kind is not None and len(names) >= FEWEST))
+
+
+def _by_kind(level: str, trials: Sequence[Trial]) -> dict[str | None, list[Trial]]:
+    """Apart by how the network was repaired, since that decides what the signal is worth; weights need no repair."""
+    apart: dict[str | None, list[Trial]] = {}
+    for trial in trials:
+        apart.setdefault(None if level == "weights" else trial.kind, []).append(trial)
+    return apart
 
 
 def balanced_accuracy(said: np.ndarray, truth: np.ndarray) -> float:

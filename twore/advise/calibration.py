@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,8 @@ class Level:
 @dataclass(frozen=True)
 class Calibration:
     """levels: by name, "weights", "batches" and "pilot of K" for some K.
+    repaired: further levels, by kind of repair: those whose signal is a repaired network's score, which is worth more
+        for one kind than for another.
     kinds: how pruned networks were repaired before they were scored ("batchnorm": recalibrated; "outputs": rescaled).
     settings, clusters, dense_runs: how many, in all. made: where from: folders, command, commit, date.
     """
@@ -92,6 +94,15 @@ class Calibration:
     clusters: int
     dense_runs: int
     made: Mapping[str, Any]
+    repaired: Mapping[str, Mapping[str, Level]] = field(default_factory=dict)
+
+    def of_kind(self, kind: str | None) -> Calibration:
+        """What it says of networks repaired in this way, as a calibration with all `levels` and nothing in `repaired`.
+
+        kind: not known (None) or never calibrated: the first one's, for whoever then doubts (`deciding.py`).
+        """
+        own = self.repaired.get(kind or "") or next(iter(self.repaired.values()), {})
+        return replace(self, levels={**self.levels, **own}, repaired={})
 
     def level(self, level: str, k: int | None = None) -> Level | None:
         """The calibration of a level; of a pilot that of the largest calibrated number of cells up to k. None: none."""
@@ -114,9 +125,10 @@ class Calibration:
         """ValueError for text that is no calibration."""
         try:
             values = json.loads(text)
-            levels = {name: _level(level) for name, level in values.pop("levels").items()}
+            levels = _levels(values.pop("levels"))
+            repaired = {kind: _levels(own) for kind, own in values.pop("repaired").items()}
             kinds = tuple(values.pop("kinds"))
-            return Calibration(levels=levels, kinds=kinds, **values)
+            return Calibration(levels=levels, kinds=kinds, repaired=repaired, **values)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no calibration of advice ({error!r}): make one, docs/advise-calibration.md") from error
 
@@ -132,13 +144,17 @@ def pilot_name(k: int) -> str:
     return f"pilot of {k}"
 
 
+def _levels(values: dict[str, Any]) -> dict[str, Level]:
+    return {name: _level(level) for name, level in values.items()}
+
+
 def _level(values: dict[str, Any]) -> Level:
     bands = tuple(Band(**_tuples(Band, band)) for band in values.pop("bands"))
     return Level(bands=bands, **_tuples(Level, values))
 
 
 def _tuples(cls: type, values: dict[str, Any]) -> dict[str, Any]:
-    unknown = set(values) - {field.name for field in fields(cls)}
+    unknown = set(values) - {known.name for known in fields(cls)}
     if unknown:
         raise TypeError(f"unknown: {', '.join(sorted(unknown))}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -120,6 +120,7 @@ def see(setting: SettingTables, *, level: str, k: int | None = None, batches: Se
 
 def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -> list[Verdict]:
     """The verdicts of what was seen, ratios ascending; kind as in `decide`."""
+    calibration = calibration.of_kind(kind)
     about = calibration.level(seen.level, seen.k)
     verdicts = []
     for ratio in seen.ratios:

@@ -8,7 +8,7 @@ verdicts on the cluster are compared with what the fine-tuned grid says. `docs/a
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from twore.advise.calibrating import TAIL, balanced_accuracy, calibrate
-from twore.advise.calibration import Calibration, pilot_name
+from twore.advise.calibration import Calibration, Level, pilot_name
 from twore.advise.deciding import conclude
 from twore.advise.trials import NAMED, Trial
 from twore.analysis.regimes import draw_units
@@ -31,11 +31,11 @@ def left_out(trials: Sequence[Trial], judged: Sequence[Trial] | None = None) -> 
     judged: whose verdicts, if not the trials' own: those of the same settings with another number of checkpoints
         (`collect`, every), which is then no reason to abstain.
 
-    Columns: level ("pilot of K" for pilots), setting, run, cluster, ratio; band (what pruning left; "" where the
-    calibration has none); abstained; doubt ("" for an answer); confidence; hit; regret, points; final (regret of the
-    final checkpoint); trivial (regret of the rule of thumb that loses least over the other clusters); covered (whether
-    the interval holds the best epoch); length (of the interval, as a share of all there is); said, label (regime said
-    and measured; said is "" where the level cannot tell).
+    Columns: level ("pilot of K" for pilots), kind (of repair; "" where not known), setting, run, cluster, ratio; band
+    (what pruning left; "" where the calibration has none); abstained; doubt ("" for an answer); confidence; hit;
+    regret, points; final (regret of the final checkpoint); trivial (regret of the rule of thumb that loses least over
+    the other clusters of its kind); covered (whether the interval holds the best epoch); length (of the interval, as a
+    share of all there is); said, label (regime said and measured; said is "" where the level cannot tell).
 
     ValueError with one cluster: there is nothing to learn from.
     """
@@ -94,18 +94,21 @@ def write_page(path: Path, calibration: Calibration, trials: Sequence[Trial], th
     path.write_text(page(calibration, rows, table, fewer, more))
 
 
-def _verdicts(trial: Trial, calibration: Calibration, best: dict[str, str]) -> list[dict[str, object]]:
+def _verdicts(
+    trial: Trial, calibration: Calibration, best: dict[tuple[str, str | None], str]
+) -> list[dict[str, object]]:
     level = trial.level if trial.k is None else pilot_name(trial.k)
-    about = calibration.level(trial.level, trial.k)
+    about = calibration.of_kind(trial.kind).level(trial.level, trial.k)
+    rule = best.get((level, trial.kind)) or best[level, None]
     found = []
     for verdict, (_, row) in zip(conclude(trial.seen, calibration, kind=trial.kind), trial.rows.iterrows()):
         band = None if about is None else about.band_of(row["kept"])
         low, high = verdict.interval
         found.append({
-            "level": level, "setting": trial.setting, "run": trial.run, "cluster": trial.cluster,
-            "ratio": verdict.ratio, "band": "" if band is None else band.name, "abstained": verdict.abstained,
+            "level": level, "kind": trial.kind or "", "setting": trial.setting, "run": trial.run,
+            "cluster": trial.cluster, "ratio": verdict.ratio, "band": "" if band is None else band.name, "abstained": verdict.abstained,
             "doubt": verdict.doubt or "", "confidence": verdict.confidence, "hit": bool(row["hit"]),
-            "regret": row["regret"], "final": row["gain"], "trivial": row[best[level]],
+            "regret": row["regret"], "final": row["gain"], "trivial": row[rule],
             "covered": low <= row["best"] <= high,
             "length": (high - low) / max(trial.seen.span[1] - trial.seen.span[0], 1e-9),
             "said": verdict.regime or "", "label": row["label"],
@@ -115,20 +118,27 @@ def _verdicts(trial: Trial, calibration: Calibration, best: dict[str, str]) -> l
 
 def _of_any_number(calibration: Calibration) -> Calibration:
     """As if it had seen every number of checkpoints."""
-    levels = {name: replace(level, checkpoints=(1, sys.maxsize)) for name, level in calibration.levels.items()}
-    return replace(calibration, levels=levels)
+
+    def widened(levels: Mapping[str, Level]) -> dict[str, Level]:
+        return {name: replace(level, checkpoints=(1, sys.maxsize)) for name, level in levels.items()}
+
+    repaired = {kind: widened(levels) for kind, levels in calibration.repaired.items()}
+    return replace(calibration, levels=widened(calibration.levels), repaired=repaired)
 
 
-def _best_rules(trials: Sequence[Trial]) -> dict[str, str]:
-    """By level, the rule of thumb that applies everywhere and loses least in the mean over pairs."""
-    levels: dict[str, list[pd.DataFrame]] = {}
+def _best_rules(trials: Sequence[Trial]) -> dict[tuple[str, str | None], str]:
+    """By level and kind of repair (None: all kinds), the rule of thumb that applies everywhere and loses least in the
+    mean over pairs."""
+    parts: dict[tuple[str, str | None], list[pd.DataFrame]] = {}
     for trial in trials:
-        levels.setdefault(trial.level if trial.k is None else pilot_name(trial.k), []).append(trial.rows)
+        level = trial.level if trial.k is None else pilot_name(trial.k)
+        for kind in {None, trial.kind}:
+            parts.setdefault((level, kind), []).append(trial.rows)
     best = {}
-    for level, parts in levels.items():
-        rows = pd.concat(parts)
+    for key, own in parts.items():
+        rows = pd.concat(own)
         means = rows[[name for name in NAMED if name in rows.columns]].dropna(axis=1).mean()
-        best[level] = str(means.round(9).idxmin())
+        best[key] = str(means.round(9).idxmin())
     return best
 
 

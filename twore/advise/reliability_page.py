@@ -9,7 +9,7 @@ import pandas as pd
 
 from twore.advise.calibrating import BANDS, COVERAGE, FEWEST, STATED
 from twore.advise.calibration import Calibration
-from twore.advise.reliability import ALL
+from twore.advise.reliability import ALL, reliability
 from twore.advise.wording import percent
 
 COMMAND = "python -m twore.advise.calibrating {folders} --page docs/advise-calibration.md"
@@ -29,6 +29,11 @@ CHOSEN = (
     "data and kind of network. And the rule of each level, the bands, the limits for abstaining and those for "
     "the number of checkpoints were chosen with these same settings in view. On other data expect less than the tables "
     "say. The verdicts of a pilot count each (dense run, ratio) once a fine-tune seed it was played with."
+)
+KINDS = (
+    "Networks with BatchNorm have its statistics estimated again after pruning (*batchnorm*), others the outputs of "
+    "their pruned layers rescaled (*outputs*). What such a score is worth differs between the two, so they are calibrated "
+    "apart, and so is the rule of thumb they are compared with."
 )
 KEPT = (
     "*Kept* is the share of its score that the final checkpoint keeps when pruned and recalibrated: {bands}. A "
@@ -66,6 +71,10 @@ def page(
         _table(overall, first="level"),
         "![Stated and observed](figures/advise-reliability.png)",
         _wrapped(_requirement(overall)),
+        "## By kind of network",
+        _wrapped(KINDS),
+        _table(_by_kind(rows), first="kind"),
+        *(_wrapped(f"{kind}: {_requirement(own)}") for kind, own in _by_kind(rows).groupby("kind", sort=False)),
         "## By what pruning leaves",
         _wrapped(KEPT.format(bands=_bands(), fewest=FEWEST)),
         _table(table[table["band"] != ALL], first="band"),
@@ -82,6 +91,13 @@ def page(
         _table(_answering(more), first="level"),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _by_kind(rows: pd.DataFrame) -> pd.DataFrame:
+    """`reliability` of each kind of repair, without bands."""
+    parts = [reliability(own).assign(kind=kind) for kind, own in rows[rows["level"] != "weights"].groupby("kind")]
+    found = pd.concat(parts, ignore_index=True)
+    return found[found["band"] == ALL]
 
 
 def _answering(table: pd.DataFrame) -> pd.DataFrame:
@@ -104,15 +120,12 @@ def _origin(calibration: Calibration) -> str:
 
 
 def _table(part: pd.DataFrame, *, first: str) -> str:
-    head = ["level"] + (["kept"] if first == "band" else [])
+    extra = {"band": ["kept"], "kind": ["repair"]}.get(first, [])
+    head = ["level", *extra]
     head += ["pairs", "answered", "stated", "right (90 %)", "Brier", "of a constant", "regret", "best rule of thumb"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for _, row in part.iterrows():
-        cells = (
-            [row["level"]]
-            + ([row["band"]] if first == "band" else [])
-            + [f"{row['pairs']:,}", percent(row["answered"])]
-        )
+        cells = [row["level"]] + ([row[first]] if extra else []) + [f"{row['pairs']:,}", percent(row["answered"])]
         if row["answered"] > 0:
             spread = "" if np.isnan(row["low"]) else f" ({percent(row['low'])} to {percent(row['high'])})"
             cells += [percent(row["stated"]), percent(row["observed"]) + spread, f"{row['brier']:.3f}"]
@@ -171,8 +184,12 @@ def _others(overall: pd.DataFrame, calibration: Calibration) -> str:
     head = "level | intervals hold the best | their mean length | regime, balanced accuracy | expected regret (90 %)"
     lines = [f"| {head} |", "|---|---|---|---|---|"]
     for _, row in overall.iterrows():
-        bands = calibration.levels[row["level"]].bands
-        losses = "; ".join(f"{b.name} {b.regret[0]:.2f} ({b.regret[1]:.2f} to {b.regret[2]:.2f})" for b in bands)
+        losses = "; ".join(
+            f"{kind} {b.name} {b.regret[0]:.2f} ({b.regret[1]:.2f} to {b.regret[2]:.2f})".strip()
+            for kind, levels in [("", calibration.levels), *calibration.repaired.items()]
+            if row["level"] in levels
+            for b in levels[row["level"]].bands
+        )
         regime = "–" if np.isnan(row["regime"]) else percent(row["regime"])
         lines.append(
             f"| {row['level']} | {percent(row['coverage'])} | {percent(row['length'])} | {regime} | {losses} |"
