@@ -106,9 +106,9 @@ def _verdicts(
         low, high = verdict.interval
         found.append({
             "level": level, "kind": trial.kind or "", "setting": trial.setting, "run": trial.run,
-            "cluster": trial.cluster, "ratio": verdict.ratio, "band": "" if band is None else band.name, "abstained": verdict.abstained,
-            "doubt": verdict.doubt or "", "confidence": verdict.confidence, "hit": bool(row["hit"]),
-            "regret": row["regret"], "final": row["gain"], "trivial": row[rule],
+            "cluster": trial.cluster, "ratio": verdict.ratio, "band": "" if band is None else band.name,
+            "abstained": verdict.abstained, "doubt": verdict.doubt or "", "confidence": verdict.confidence,
+            "hit": bool(row["hit"]), "regret": row["regret"], "final": row["gain"], "trivial": row[rule],
             "covered": low <= row["best"] <= high,
             "length": (high - low) / max(trial.seen.span[1] - trial.seen.span[0], 1e-9),
             "said": verdict.regime or "", "label": row["label"],

@@ -32,8 +32,8 @@ CHOSEN = (
 )
 KINDS = (
     "Networks with BatchNorm have its statistics estimated again after pruning (*batchnorm*), others the outputs of "
-    "their pruned layers rescaled (*outputs*). What such a score is worth differs between the two, so they are calibrated "
-    "apart, and so is the rule of thumb they are compared with."
+    "their pruned layers rescaled (*outputs*). What such a score is worth differs between the two, so they are "
+    "calibrated apart, and so is the rule of thumb they are compared with."
 )
 KEPT = (
     "*Kept* is the share of its score that the final checkpoint keeps when pruned and recalibrated: {bands}. A "
