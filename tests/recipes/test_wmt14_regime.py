@@ -91,7 +91,7 @@ def test_translation_keys_are_golden(tmp_path):
 
 
 # trajectory, cell, pairs, probe
-GOLDEN = ["49adde1ee9966874b87f", "b3c2c3f1b94a0da3ac89", "27edb7c6c71ef0cfe898", "f1cc09c1b027bb80eadd"]
+GOLDEN = ["49adde1ee9966874b87f", "b3c2c3f1b94a0da3ac89", "27edb7c6c71ef0cfe898", "2d90fea27ea8e2afbd7d"]
 
 
 @pytest.mark.slow
