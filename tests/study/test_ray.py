@@ -59,6 +59,8 @@ class LoudData(ToyData):
         print("LOUD", flush=True)
         print("LOUD", file=sys.stderr, flush=True)
         gate = os.environ.get("TWORE_TEST_GATE")
+        if gate:
+            Path(f"{gate}-{os.getpid()}").touch()
         while gate and not Path(gate).exists():
             time.sleep(0.05)
         yield from super().epoch(batch_size, seed)
@@ -159,7 +161,8 @@ def test_a_node_and_then_the_driver_are_killed(study, serial, tmp_path, mark, mo
     try:
         nodes = [cluster.add_node(num_cpus=1, **small) for _ in range(2)]
         process = start(out, log, "--ray-address", cluster.address)
-        wait_for(lambda: dense <= Claims(Store(out).claims).holders().keys(), process, log)  # each node has one
+        wait_for(lambda: len(list(tmp_path.glob("gate-*"))) == 2, process, log)  # each node trains one
+        assert dense <= Claims(Store(out).claims).holders().keys()
         cluster.remove_node(nodes[0], allow_graceful=False)
         wait_for(lambda: "was lost with its machine; it starts again with" in log.read_text(), process, log)
         gate.touch()
