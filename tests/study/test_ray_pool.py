@@ -109,7 +109,7 @@ def test_jobs_go_to_workers_that_have_begun(ray, tmp_path):
     assert (pool.free, pool.busy) == (1, 0)
     pool.submit("a", len, "x")
     assert (pool.free, pool.busy) == (0, 1)  # it waits for the first worker; more would wait in vain
-    assert "no worker yet" in pool.words
+    assert "no worker for 0 s" in pool.words
     begin(ray, 0)
     begin(ray, 1)
     assert pool.wait(0) == []
