@@ -226,7 +226,7 @@ def test_stars_that_were_chosen_on_other_scores_are_explained(one_setting, tmp_p
     shutil.copytree(one_setting, tmp_path / "valid")
     results = pd.read_csv(tmp_path / "valid" / "results.csv")
     results.assign(valid_score=results["score"] + 1).to_csv(tmp_path / "valid" / "results.csv", index=False)
-    assert report(tmp_path / "valid").text.count("best on validation; the numbers are test scores") == 3  # 3b, 8b, its scores
+    assert report(tmp_path / "valid").text.count("best on validation; the numbers are test scores") == 3  # 3b, 8b twice
 
 
 def test_samples_of_dense_and_pruned_models_stand_side_by_side(one_setting):
