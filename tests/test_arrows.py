@@ -25,7 +25,7 @@ ALLOWED = {
     "checkpoints": {"pruning"},
     "export": {"pruning", "checkpoints"},
     "integrations": {"pruning", "metrics"},
-    "commands": {"export", "checkpoints", "advise"},
+    "commands": {"export", "checkpoints", "advise", "study", "recipes", "data"},
     "recipes": {"tasks", "training", "pruning", "data", "study", "report"},
     "cli": {"recipes", "study", "report", "data", "commands"},
     "files": set(),
