@@ -110,13 +110,18 @@ class Counter(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
         result = function(*args, **given)
+        if is_view(function, (args, given), result):
+            return result  # nothing moves
         read, written = _tensors((args, given)), _tensors(result)
-        if not function._schema.is_mutable and _places(written) <= _places(read):
-            return result  # a view: nothing moves
         formula = flop_registry.get(function._overloadpacket)
         flops = formula(*args, **given, out_val=result) if formula else 0
         self.operations.append(Operation(flops / 2, sum(map(_bytes, read)) + sum(map(_bytes, written))))
         return result
+
+
+def is_view(function: Any, given: Any, result: Any) -> bool:
+    """Whether what an operation returned lies where its arguments do, and it changed nothing there."""
+    return not function._schema.is_mutable and _places(_tensors(result)) <= _places(_tensors(given))
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:

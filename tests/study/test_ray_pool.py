@@ -31,10 +31,16 @@ class ActorDiedError(RayError):
     pass
 
 
+class ActorUnavailableError(RayError):
+    pass
+
+
 class FakeRay:
     """Just what the pool uses: answers are lists that the test fills; an empty one is not due yet."""
 
-    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+    exceptions = SimpleNamespace(
+        RayError=RayError, RayTaskError=RayTaskError, ActorUnavailableError=ActorUnavailableError
+    )
 
     def __init__(self) -> None:
         self.actors: list[Any] = []
@@ -141,6 +147,17 @@ def test_a_lost_machine_is_not_the_jobs_fault_and_its_worker_is_replaced(ray, tm
     ray.machines = [{"NodeID": "n1", "Alive": True, "Resources": {}}]
     ray.actors[1].answers[1].value.append(ActorDiedError(message))
     assert pool.wait(0) == [("a", Died("on host-n1 died (Killed by signal 9)"))]
+
+
+def test_a_machine_that_ray_still_counts_but_cannot_reach_is_not_the_jobs_fault(ray, tmp_path):
+    pool = pool_of(tmp_path, workers=1)
+    pool.submit("a", len, "x")
+    begin(ray, 0)
+    pool.wait(0)
+    ray.actors[0].answers[1].value.append(ActorUnavailableError("The actor is unavailable: connection refused."))
+    assert pool.wait(0) == [("a", Died("on host-n1 was lost: its machine does not answer", own=False))]
+    assert ray.killed == [ray.actors[0]]  # it may live on where it is
+    assert len(ray.actors) == 2
 
 
 def test_a_job_over_the_time_limit_loses_its_worker(ray, tmp_path):

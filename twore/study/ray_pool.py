@@ -207,6 +207,8 @@ class RayPool:
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
         if hand.place is not None and hand.place.node not in alive:
             return hand.end(Died(f"on {hand.host} was lost with its machine", own=False))
+        if isinstance(error, self._ray.exceptions.ActorUnavailableError):  # what Ray says first of a lost machine
+            return hand.end(Died(f"on {hand.host} was lost: its machine does not answer", own=False))
         return hand.end(Died(f"on {hand.host} died ({_sentence(error)})"))
 
     def _dismiss(self, hand: _Hand) -> None:
