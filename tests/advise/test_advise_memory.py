@@ -13,7 +13,7 @@ import torch
 from twore.checkpoints import TensorInfo, write_safetensors
 
 ROWS, COLUMNS = 32_768, 512  # 16.8 M entries, 34 MB of bfloat16: a tall one, whose eigenvalues cost little
-BYTES_AN_ENTRY = 15  # above an idle process; two checkpoints: their weights, ranks and masks take 8, blocks the rest (12.6 seen)
+BYTES_AN_ENTRY = 15  # above an idle process: two checkpoints of weights, ranks and masks take 8, blocks the rest
 
 CHILD = """
 import sys, threading, time
