@@ -10,7 +10,7 @@ import pytest
 from probed import asked, probed
 
 from twore.advise.shape import Shape, noise_range, roughness, shapes
-from twore.analysis.candidates import PERFECT, unpruned
+from twore.analysis.spared import PERFECT, unpruned
 
 ROW = np.array([10.0, 20.0, 40.0, 30.0, 22.0])
 

@@ -13,10 +13,10 @@ from twore.analysis.candidates import (
     ranked_probe,
     smooth_probe,
     smooth_readout,
-    spared_pilot,
     tuned_probe,
 )
 from twore.analysis.settings import SettingTables
+from twore.analysis.spared import spared_pilot
 
 EPOCHS, RATIOS = (1, 2, 3, 4, 5), (0.5, 0.9, 0.95)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -63,6 +64,22 @@ def test_it_costs_its_own_share_of_the_epochs(tmp_path):
     shortlist = next(rule for rule in short_pilots([one]) if rule.name.startswith("pilot of 3"))
     assert shortlist.cost_of(one) == pytest.approx(1 / 16 / 3 + (2 + 3) / (2 * 5 * 3))  # 20 is both best and final
     assert shortlist.pick(one) == BEST
+
+
+def test_a_spared_one_costs_where_pruning_breaks_the_final_checkpoint(tmp_path):
+    """The final checkpoint keeps all of its score at 0.5, and 4 of 10 at 0.9, where epoch 8 is best."""
+    short = short_folder(tmp_path / "short", PERFECT)
+    (setting,) = with_short_pilots([folder(tmp_path / "full")], [short])
+    late = setting.probes["ratio"] > 0.6
+    told = setting.probes.assign(recalibrated_score=10.0 - 6.0 * late, cost=0.1)
+    setting = replace(setting, probes=told)
+    rules = {rule.name: rule for rule in short_pilots([setting])}
+    probes = 2 * 5 * 0.1 / (2 * 5 * 3)
+    for words, cells in (("short pilot", 0), ("pilot of 3 by short pilot", 3)):
+        rule = rules[f"{words} where pruning breaks the final checkpoint, else that"]
+        assert rule.pick(setting) == BEST
+        assert rule.cost_of(setting) == pytest.approx(1 / 16 / 3 / 2 + cells / (2 * 5 * 3) + probes)
+        assert rule.pick(replace(setting, probes=told.assign(recalibrated_score=10.0))) == {0.5: 20, 0.9: 20}
 
 
 def test_a_swept_length_is_that_of_the_setting(tmp_path):

@@ -11,9 +11,9 @@ import numpy as np
 from scipy.special import ndtr
 
 from twore.advise.levels import all_checkpoints, rule_of
-from twore.analysis.candidates import unpruned
 from twore.analysis.evaluation import blind
 from twore.analysis.settings import SettingTables
+from twore.analysis.spared import unpruned
 
 SECOND_DIFFERENCE = 6.0  # variance of x[i-1] - 2 x[i] + x[i+1] over that of x, for independent errors: 1 + 4 + 1
 

@@ -13,11 +13,9 @@ from contextlib import suppress
 import numpy as np
 import pandas as pd
 
-from twore.analysis.pilots import cells_share, shortlist_pilot, shortlisted
-from twore.analysis.predictors import Picks
+from twore.analysis.pilots import shortlist_pilot
 from twore.analysis.rules import (
     Predictor,
-    axes,
     best_epochs,
     metric_grid,
     probe_cost,
@@ -26,13 +24,11 @@ from twore.analysis.rules import (
     switched,
 )
 from twore.analysis.settings import SettingTables
+from twore.analysis.spared import PERFECT, spared_pilot
 from twore.analysis.tuning import choose_best, leave_one_out
 
 SCORE, AVERAGED, READOUT = "recalibrated_score", "average_recalibrated_score", "readout_score"
 WINDOW = 3  # checkpoints, or ratios, that are averaged; of a probe made before this code (smoothing over 3 epochs)
-LIGHT = 0.6  # ratio up to which pruning is taken to leave a network as it was: Regime I in every study here; our choice
-PERFECT = 100.0  # percent right
-BROKEN = 0.5  # share of its score that a final checkpoint keeps when pruned, below which it is broken; our choice
 AT_CHANCE = 2.0  # times chance, below which a score says nothing; of the probe made before this code, on ten classes
 THRESHOLDS = (60.0, 75.0, 90.0)  # percent right, from which the final checkpoint is taken; tried by tuned_probe
 
@@ -96,50 +92,6 @@ def ranked_probe(column: str = SCORE) -> Predictor:
 
     name = f"largest {column}, ranks over {WINDOW} ratios"
     return Predictor(name, "a few batches", lambda s: best_epochs(signal(s)), probe_cost, signal)
-
-
-def spared_pilot(best: int = 3) -> Predictor:
-    """A pilot only where pruning breaks the final checkpoint (it keeps less than BROKEN of its score); elsewhere the
-    final checkpoint, and nothing is fine-tuned. best: so many by the recalibrated score of single checkpoints.
-    """
-    probe = signal_rule(SCORE, better="high", table="probes", needs="a few batches", cost=probe_cost)
-    pilot, lists = shortlist_pilot(probe, best=best), shortlisted(probe, best=best)
-
-    def pick(setting: SettingTables) -> Picks | None:
-        share, picks = kept(setting), pilot.pick(setting)
-        if share is None or picks is None:
-            return None
-        final = float(axes(setting)[1][-1])
-        return {ratio: epoch if share[ratio] < BROKEN else final for ratio, epoch in picks.items()}
-
-    def cost(setting: SettingTables) -> float:
-        share, cells = kept(setting), lists(setting)
-        if share is None or cells is None:
-            return float("nan")
-        return cells_share(setting, {r: own for r, own in cells.items() if share[r] < BROKEN}) + probe_cost(setting)
-
-    return Predictor(f"pilot of {best + 1} where pruning breaks the final checkpoint, else that", "pilot", pick, cost)
-
-
-def kept(setting: SettingTables) -> dict[float, float] | None:
-    """Share of its recalibrated score that the final checkpoint keeps at each ratio, about [0, 1]; None without probes
-    of it."""
-    grid = metric_grid(setting, SCORE, table="probes")
-    if grid is None or grid.iloc[:, -1].isna().any():
-        return None
-    whole = unpruned(setting)
-    return {float(ratio): float(value) / whole for ratio, value in grid.iloc[:, -1].items()}  # type: ignore[arg-type]
-
-
-def unpruned(setting: SettingTables) -> float:
-    """Recalibrated score of the final checkpoint unpruned: that of its lightest probed ratio, where that is at most
-    LIGHT (0 is the dense network itself), else PERFECT; mean over dense seeds."""
-    probes = setting.probes
-    if probes is None or SCORE not in probes.columns:
-        return float("nan")
-    last = probes[(probes["epoch"] == probes["epoch"].max()) & probes[SCORE].notna()]
-    light = last[last["ratio"] <= LIGHT]
-    return float(light[light["ratio"] == light["ratio"].min()][SCORE].mean()) if len(light) else PERFECT
 
 
 def tuned_probe(settings: Sequence[SettingTables]) -> Predictor:

@@ -23,8 +23,9 @@ import yaml
 
 from twore.analysis.pilots import shortlist_pilot
 from twore.analysis.regimes import selection_column
-from twore.analysis.rules import Predictor, probes_share, signal_rule
+from twore.analysis.rules import Predictor, axes, probes_share, signal_rule
 from twore.analysis.settings import SettingTables, gather, settings_of
+from twore.analysis.spared import cells_price, spared
 
 SCORE, COST = "short_score", "short_cost"
 LENGTH = ("epochs", "share")  # fields of `finetune` whose product is how long it is, in passes over the data
@@ -33,10 +34,15 @@ DIGITS = 9  # of ratios, when tables are joined by them; as RATIO_TOLERANCE
 
 
 def short_pilots(settings: Sequence[SettingTables]) -> list[Predictor]:
-    """Where some setting has short cells: the best of them, of neighbours averaged, and as a shortlist."""
+    """Where some setting has short cells: the best of them, of neighbours averaged, as a shortlist; and best and
+    shortlist spared where pruning does not break the final checkpoint."""
     if not any(s.probes is not None and SCORE in s.probes.columns for s in settings):
         return []
-    return [short_pilot(), short_pilot(window=3), shortlist_pilot(_signal("a few batches", 1))]
+    probe = _signal("a few batches", 1)
+    return [
+        short_pilot(), short_pilot(window=3), shortlist_pilot(probe), spared(short_pilot(), _price, "short pilot"),
+        spared(shortlist_pilot(probe), _shortlist_price, "pilot of 3 by short pilot"),
+    ]  # fmt: skip
 
 
 def short_pilot(window: int = 1) -> Predictor:
@@ -68,6 +74,14 @@ def with_short_pilots(folders: Sequence[Path], short: Sequence[Path]) -> list[Se
     if not fits:
         raise ValueError("the short pilot has none of these dense runs: copy their store before it is run")
     return gather(found)
+
+
+def _price(setting: SettingTables, ratios: set[float]) -> float:
+    return short_cost(setting) * len(ratios) / len(axes(setting)[0])
+
+
+def _shortlist_price(setting: SettingTables, ratios: set[float]) -> float:
+    return _price(setting, ratios) + cells_price(_signal("a few batches", 1), best=2)(setting, ratios)
 
 
 def _signal(needs: str, window: int) -> Predictor:
