@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,6 +19,8 @@ KINDS = {  # what a predictor needs: colour and marker, so that print without co
 }  # fmt: skip
 LINEAR = 1.0  # points: below it the axis is linear, above logarithmic, since regrets run from 0 to tens; our choice
 COLUMNS = (34, 82)  # points right of the axes where the columns of text end
+CROWDED = 8.0  # points: an axis that reaches further has no room for a label at 0.25
+WRAP = 60  # characters of a predictor's name on one line
 TICKS = (-10, -5, -2, -1, 0, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
@@ -34,7 +38,7 @@ def scoreboard_chart(board: pd.DataFrame, *, unit: str = "score points", most: i
         raise ValueError("the scoreboard has no rows: nothing to draw")
     number = np.arange(len(board))
     rows = board[(number < most) | board["trivial"].astype(bool).to_numpy()].reset_index(drop=True)
-    figure = Figure(figsize=(8.6, 1.7 + 0.27 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(8.6, 1.7 + 0.29 * len(rows)), layout="constrained")
     ax = figure.subplots()
     full = int(board["settings"].max())
     for y, (_, row) in enumerate(rows.iterrows()):
@@ -55,17 +59,18 @@ def scoreboard_chart(board: pd.DataFrame, *, unit: str = "score points", most: i
     values = rows[["mean_regret", "worst_regret", "mean_low", "mean_high"]].to_numpy(float)
     left, right = min(0.0, float(np.nanmin(values)) * 1.1), float(np.nanmax(values)) * 1.15
     ax.set_xlim(left - 0.03 * LINEAR, max(right, 0.3))
-    ax.xaxis.set_major_locator(FixedLocator([tick for tick in TICKS if left <= tick <= max(right, 0.3)]))
+    ticks = TICKS if right < CROWDED else [tick for tick in TICKS if tick != 0.25]
+    ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if left <= tick <= max(right, 0.3)]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda x, at: f"{x:g}")
-    ax.set_yticks(range(len(rows)), list(rows["predictor"]), fontsize=8.5)
+    ax.set_yticks(range(len(rows)), [fill(name, WRAP) for name in rows["predictor"]], fontsize=7.5)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     ax.grid(True, axis="x")
     ax.set_axisbelow(True)
     ax.set_xlabel(f"regret ({unit}; linear to {LINEAR:g}, then logarithmic)")
-    ax.set_title("What each way of choosing the epoch loses", loc="left", pad=24)
+    figure.suptitle("What each way of choosing the epoch loses", x=0.01, ha="left", fontsize=11, fontweight="bold")
     used = [needs for needs in KINDS if (rows["needs"] == needs).any()]
     handles = [Line2D([], [], color=KINDS[n][0], marker=KINDS[n][1], ls="none", label=_needs(n)) for n in used]
     handles += [
