@@ -3,10 +3,10 @@
     python benchmarks/executors.py [--rounds 3] [--json benchmarks/results/executors.json]
 
 The task burns a fixed CPU time at every epoch of fine-tuning and does next to nothing else, so a cell's work is known.
-A study is run with few and with many cells, each in a process and a folder of its own; the difference of the two times,
-divided by the difference of the two numbers of cells, is what one more cell costs, free of imports, of the start of
-workers and of the dense run. What exceeds the work is the overhead: handing out the job, building the model, masks,
-scores, records and their way to the disk, the pair metrics.
+A study is run in a process and a folder of its own. What a cell costs is the time from the record of cell number
+FIRST, in the order in which they were written, to that of the last, divided by the cells in between: free of imports,
+of the start of workers (for which they have time while the dense run burns) and of the dense run. What exceeds the work
+is the overhead: handing out the job, building the model, masks, scores, records and their way to the disk.
 
     overhead     serial, process and ray with one worker: seconds a cell beyond the burnt ones
     efficiency   process and ray: a cell's seconds with one worker / (2 x its seconds with two)
@@ -19,13 +19,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,8 +38,9 @@ from twore.training import Numerics, Training
 
 OVERHEAD, EFFICIENCY = 0.030, 0.9  # seconds a cell, share: what this project asks of itself
 EXECUTORS = ("serial", "process", "ray")
-FEW, MANY = 8, 48  # ratios: of a study with one cell each
-RATIOS = tuple(round(0.01 + 0.02 * i, 2) for i in range(MANY))
+FIRST, CELLS = 8, 72
+DENSE = 150  # epochs of the dense run: by its end all workers have started
+RATIOS = tuple(round(0.01 + 0.0125 * i, 4) for i in range(CELLS))
 
 
 @dataclass(frozen=True)
@@ -117,39 +117,33 @@ class Case:
         return f"{self.executor} x {self.workers}"
 
 
-def make_study(burn: float, cells: int) -> Study:
-    """One dense epoch, one checkpoint, `cells` ratios, one fine-tune seed, one epoch; no probes, which read batches."""
+def make_study(burn: float) -> Study:
+    """One dense run, one checkpoint, CELLS ratios, one fine-tune seed, one epoch; no probes, which read batches."""
     training = Training(epochs=1, batch_size=64, drops=())
     return Study(
-        task=BurnTask(burn), name="executors", dense=training, finetune=training, checkpoints=(1,),
-        ratios=RATIOS[:cells], finetune_seeds=(0,), probe_batches=0, permutations=1,
+        task=BurnTask(burn), name="executors", dense=replace(training, epochs=DENSE), finetune=training,
+        checkpoints=(DENSE,), ratios=RATIOS, finetune_seeds=(0,), probe_batches=0, permutations=1,
         numerics=Numerics("cpu", "float32"),
     )  # fmt: skip
 
 
 def seconds_a_cell(case: Case, burn: float) -> float:
-    """The slope of a study's time over its number of cells."""
-    times = {}
-    for cells in (FEW, MANY):
-        with tempfile.TemporaryDirectory() as folder:
-            words = ["--run", case.executor, str(case.workers), str(cells), folder, "--burn", str(burn)]
-            done = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True)
-            times[cells] = float(json.loads(done.stdout.splitlines()[-1]))
-    return (times[MANY] - times[FEW]) / (MANY - FEW)
+    """Of one study in a fresh process, from the times at which its cells were written."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["--run", case.executor, str(case.workers), folder, "--burn", str(burn)]
+        subprocess.run([sys.executable, __file__, *words], check=True)
+        written = sorted(path.stat().st_mtime_ns for path in (Path(folder) / "store" / "cells").rglob("*.json"))
+    assert len(written) == CELLS
+    return (written[-1] - written[FIRST - 1]) * 1e-9 / (CELLS - FIRST)
 
 
 def main() -> None:
     """Measure all cases in turn, print and keep the numbers."""
     options = _arguments()
     if options.run:
-        executor, workers, cells, folder = options.run
-        begun = time.monotonic()
-        results = run_study(
-            make_study(options.burn, int(cells)), folder, executor=executor, workers=int(workers), quiet=True
-        )
-        seconds = time.monotonic() - begun
-        assert len(results.cells) == int(cells), results.failures
-        print(json.dumps(seconds))
+        executor, workers, folder = options.run
+        results = run_study(make_study(options.burn), folder, executor=executor, workers=int(workers), quiet=True)
+        assert len(results.cells) == CELLS, results.failures
         return
     about = provenance()
     present = [name for name in EXECUTORS if name != "ray" or importlib.util.find_spec("ray") is not None]
@@ -182,7 +176,7 @@ def main() -> None:
     if max(others) > QUIET:
         print("Other processes kept the machine busy before a round: these numbers are not worth keeping.\n")
     if options.json:
-        settings = {"burn": options.burn, "cells": [FEW, MANY], "cores_of_others": others}
+        settings = {"burn": options.burn, "cells": CELLS, "first": FIRST, "cores_of_others": others}
         result = {"benchmark": "executors", "provenance": about, "settings": settings, "measures": measures}
         write_json(options.json, result | {"seconds_a_cell": found})
 
@@ -192,7 +186,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=positive, default=3, help="measurements of each case")
     parser.add_argument("--burn", type=float, default=0.2, metavar="SECONDS", help="CPU time of a cell's work")
     parser.add_argument("--json", type=Path, help="where to keep the result")
-    parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

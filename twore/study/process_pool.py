@@ -35,7 +35,7 @@ class ProcessPool:
     def __init__(self, workers: int, threads: int, time_limit: float | None = None, gpus: tuple[str, ...] = ()) -> None:
         given = [gpus[number % len(gpus)] if gpus else None for number in range(workers)]
         self._workers = [_Worker(number, threads, gpu) for number, gpu in enumerate(given)]
-        self._limit = time_limit
+        self._limit, self._started = time_limit, False
 
     @property
     def free(self) -> int:
@@ -48,8 +48,12 @@ class ProcessPool:
         return len(self._workers) - self.free
 
     def submit(self, job: Any, work: Callable[..., Any], *args: Any) -> None:
-        """Start `work(*args)` in a free worker."""
+        """Start `work(*args)` in a free worker. With the first job all workers start: that takes seconds, which they have
+        while the first dense run trains."""
         next(worker for worker in self._workers if worker.job is None).begin(job, work, args)
+        for worker in [] if self._started else self._workers:
+            worker.start()
+        self._started = True
 
     def wait(self, timeout: float) -> list[tuple[Any, Any]]:
         """What ended, after at most `timeout` seconds."""
@@ -93,7 +97,7 @@ class ProcessPool:
 
 
 class _Worker:
-    """One worker process: started with its first job, and again with the next one after it died."""
+    """One worker process: started with the pool's first job, and again with its next one after it died."""
 
     def __init__(self, number: int, threads: int, gpu: str | None) -> None:
         self.number, self.threads, self.gpu = number, threads, gpu
@@ -109,11 +113,16 @@ class _Worker:
 
     def begin(self, job: Any, work: Callable[..., Any], args: tuple) -> None:
         """Give it a job."""
-        if self.process is None or self.pipe is None or not self.process.is_alive():
-            self.pipe, self.process = _start(self.number, self.threads, self.gpu)
+        pipe = self.start()
         self.job, self.since = job, None
         with suppress(OSError):  # it died just now: its pipe ends, which wait() sees
-            self.pipe.send((work, args))
+            pipe.send((work, args))
+
+    def start(self) -> Connection:
+        """Start its process, unless that lives; our end of its pipe."""
+        if self.process is None or self.pipe is None or not self.process.is_alive():
+            self.pipe, self.process = _start(self.number, self.threads, self.gpu)
+        return self.pipe
 
     def end(self, result: Any) -> tuple[Any, Any]:
         """Make it free; returns its job and the result."""
