@@ -6,6 +6,7 @@ driver, and ends when its driver is gone. Each has its own pipe, so one that die
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -48,11 +49,11 @@ class ProcessPool:
         return len(self._workers) - self.free
 
     def submit(self, job: Any, work: Callable[..., Any], *args: Any) -> None:
-        """Start `work(*args)` in a free worker. With the first job all workers start: that takes seconds, which they have
-        while the first dense run trains."""
+        """Start `work(*args)` in a free worker. With the first job all workers start, and import what it needs: that
+        takes seconds, which they have while the first dense run trains."""
         next(worker for worker in self._workers if worker.job is None).begin(job, work, args)
         for worker in [] if self._started else self._workers:
-            worker.start()
+            worker.start((work, args))
         self._started = True
 
     def wait(self, timeout: float) -> list[tuple[Any, Any]]:
@@ -113,15 +114,18 @@ class _Worker:
 
     def begin(self, job: Any, work: Callable[..., Any], args: tuple) -> None:
         """Give it a job."""
-        pipe = self.start()
+        pipe = self.start((work, args))
         self.job, self.since = job, None
         with suppress(OSError):  # it died just now: its pipe ends, which wait() sees
             pipe.send((work, args))
 
-    def start(self) -> Connection:
-        """Start its process, unless that lives; our end of its pipe."""
+    def start(self, like: tuple) -> Connection:
+        """Start its process, unless that lives; our end of its pipe. like: work as it will get; it imports what that
+        needs."""
         if self.process is None or self.pipe is None or not self.process.is_alive():
             self.pipe, self.process = _start(self.number, self.threads, self.gpu)
+            with suppress(OSError):
+                self.pipe.send(like)
         return self.pipe
 
     def end(self, result: Any) -> tuple[Any, Any]:
@@ -179,19 +183,25 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _serve(pipe: Connection, threads: int) -> None:
-    """The life of a worker: (work, args) in; (False, None) at its beginning and (True, its value) at its end out."""
+    """The life of a worker: (work, args) in; (False, None) at its beginning and (True, its value) at its end out. With
+    the first that comes it does nothing but import what it takes."""
     for name in HANDLED:
         signal.signal(name, signal.SIG_IGN)
     signal.signal(ABANDON, lambda *_: sys.exit(1))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     threading.Thread(target=_end_with_driver, daemon=True).start()
     use_threads(threads)
+    begun = False
     while True:
         try:
             work, args = pipe.recv()
         except EOFError:
             signal.signal(ABANDON, signal.SIG_IGN)  # it is leaving already
             return
+        if not begun:
+            importlib.import_module("torch._dynamo")  # seconds; a process's first optimiser would do it
+            begun = True
+            continue
         pipe.send((False, None))
         pipe.send((True, work(*args)))
 
