@@ -1,8 +1,11 @@
-"""What executors share: how a job may end other than by its result, and the environment of a worker."""
+"""What executors share: how a job may end other than by its result, and how a worker begins."""
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+
+from twore.training.numerics import use_threads
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -20,3 +23,9 @@ class TooLong:
     """In place of a job's result: it ran longer than the time limit, and its worker was killed."""
 
     words: str
+
+
+def prepare_worker(threads: int) -> None:
+    """Threads, and the part of torch that a process's first optimiser would import in the middle of a job."""
+    use_threads(threads)
+    importlib.import_module("torch._dynamo")

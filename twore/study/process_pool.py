@@ -6,7 +6,6 @@ driver, and ends when its driver is gone. Each has its own pipe, so one that die
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import signal
@@ -20,9 +19,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from twore.study.outcomes import THREAD_VARIABLES, Died, TooLong
+from twore.study.outcomes import THREAD_VARIABLES, Died, TooLong, prepare_worker
 from twore.study.signals import HANDLED
-from twore.training.numerics import use_threads
 
 ABANDON = signal.SIGUSR1  # tells a worker to leave its job: what it writes just then is cleaned up
 ABANDON_SECONDS, END_SECONDS = 2.0, 10.0  # to leave a job; to leave when idle; a worker that does not is killed
@@ -190,7 +188,7 @@ def _serve(pipe: Connection, threads: int) -> None:
     signal.signal(ABANDON, lambda *_: sys.exit(1))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    use_threads(threads)
+    prepare_worker(threads)
     begun = False
     while True:
         try:
@@ -199,7 +197,6 @@ def _serve(pipe: Connection, threads: int) -> None:
             signal.signal(ABANDON, signal.SIG_IGN)  # it is leaving already
             return
         if not begun:
-            importlib.import_module("torch._dynamo")  # seconds; a process's first optimiser would do it
             begun = True
             continue
         pipe.send((False, None))

@@ -13,7 +13,7 @@ import torch
 import twore
 from twore.study.create import STUDY_FILE
 from twore.study.identity import FORMAT
-from twore.training.numerics import use_threads
+from twore.study.outcomes import prepare_worker
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class RayWorker:
     """One job at a time, with the study's thread count; Ray shows it no GPU but its own."""
 
     def __init__(self, threads: int) -> None:
-        use_threads(threads)
+        prepare_worker(threads)
 
     def begin(self, folder: str, software: str) -> Place:
         """Look around: a worker that works in another folder, or with other numbers, would spoil the study."""
