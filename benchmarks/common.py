@@ -29,6 +29,7 @@ from twore.provenance import code_version
 
 QUIET = 0.1  # cores of others up to which a machine counts as quiet; our choice: an idle system's own services
 PATIENCE = 600.0  # seconds that copies wait for each other's warm-up
+BF16_FLAGS = ("avx512_bf16", "amx_bf16")  # in /proc/cpuinfo
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -135,6 +136,14 @@ def busy_cores(seconds: float = 1.0) -> float:
     before = _busy_seconds()
     time.sleep(seconds)
     return (_busy_seconds() - before) / seconds
+
+
+def has_bf16(device: str) -> bool:
+    """Whether the device has instructions for bf16, so that it may gain from it."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")  # Linux; elsewhere --precision says it
+    return flags.exists() and any(flag in flags.read_text().split() for flag in BF16_FLAGS)
 
 
 def provenance() -> dict[str, Any]:

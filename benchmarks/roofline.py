@@ -46,6 +46,7 @@ import torch.nn.functional as F
 from common import (
     Clock,
     Timing,
+    has_bf16,
     kept,
     measure,
     positive,
@@ -80,7 +81,6 @@ LARGE, SMALL = (
 UPDATES = ("quick images", "images", "quick text")
 EPOCH = 8  # updates at once; what an epoch begins with (its order of examples) is counted and timed with them
 BOUNDS = ("arithmetic", "in cache", "in memory", "calls")
-BF16_FLAGS = ("avx512_bf16", "amx_bf16")  # in /proc/cpuinfo
 
 
 @dataclass(frozen=True)
@@ -262,14 +262,6 @@ def _dtype(work: Work) -> torch.dtype:
 def _rate(timing: Timing, work: Work) -> float:
     """Units a second: of CPU time on a CPU, since others may take the core away; else by the clock."""
     return timing.cpu_rate if work.device == "cpu" else timing.rate
-
-
-def has_bf16(device: str) -> bool:
-    """Whether the device has instructions for bf16, so that it may gain from it."""
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = Path("/proc/cpuinfo")  # Linux; elsewhere --precision says it
-    return flags.exists() and any(flag in flags.read_text().split() for flag in BF16_FLAGS)
 
 
 def main() -> None:
