@@ -18,8 +18,8 @@ core and by CPU time used stand beside it. What is in the images does not matter
 random. Numbers of a busy machine mean nothing: what other processes used is measured, and said when it was too much.
 
 Targets (medians): a core, float32 at least 1.8 times the loop, and 3 times in bf16 where the processor gains from bf16
-(where twore would choose it: 1.25 times float32 or more); two workers at least 1.8 times one. bf16 is left out where the
-processor has no instructions for it.
+(where twore would choose it: 1.25 times float32 or more); two workers at least 1.8 times one. bf16 is left out where
+the processor has no instructions for it.
 """
 
 from __future__ import annotations
