@@ -11,10 +11,13 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import yaml
 
+from twore.cli import main as cli
 from twore.recipes.command import main, parse
 from twore.recipes.wmt14_regime import RECIPE, atlas, paper, quick
 from twore.study import load_study, save_study
+from twore.study.config import dump_study
 from twore.study.tables import PROVENANCE
 
 TINY = [
@@ -45,6 +48,22 @@ def test_the_paper_is_the_report():
     assert (study.dense.epochs, study.finetune.epochs, study.dense.batch_size) == (19, 5, 1_500)
     assert (study.task.layers, study.task.heads, study.task.d_model, study.task.norm) == (6, 8, 512, "post")
     assert study.finetune.clock == "restart"
+
+
+@pytest.mark.parametrize("plan", [["--dry-run"], []])
+def test_dense_stacks_are_refused_before_anything_is_done(plan, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = "TranslationTask cannot be trained in one stack"
+    assert main(RECIPE, [*TINY, "--numerics.dense_stack", "2", *plan]) == 2
+    said = capsys.readouterr().err.strip()
+    assert words in said and "use numerics.dense_stack 1" in said and len(said.splitlines()) == 1
+    study = yaml.safe_load(dump_study(parse(RECIPE, TINY)[1]))
+    study["numerics"]["dense_stack"] = 2
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    assert cli(["run", "study.yaml", *plan]) == 2
+    said = capsys.readouterr().err.strip()
+    assert words in said and len(said.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
 def test_named_fine_tuning_goes_on_from_the_checkpoint():

@@ -158,6 +158,8 @@ def test_disk(toy_study):
     more = estimate(replace(toy_study, extra_checkpoints=(0, 1))).kept - kept
     assert 2 * TOY_BYTES < more < 2 * (TOY_BYTES + 10_000)
     assert estimate(toy_study).working == TOY_BYTES * (2 + 2)  # weights, momentum; fine-tuned weights of two seeds
+    adam = replace(toy_study, dense=replace(toy_study.dense, optimizer="adam"))
+    assert estimate(adam).working == TOY_BYTES * (3 + 2)  # two moments
 
 
 def test_the_table(sized_study):

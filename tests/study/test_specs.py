@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
+from toy import CPU, ToyTask
 
 from twore.pruning.spec import Pruning
 from twore.study.specs import with_overrides
@@ -50,6 +51,28 @@ def test_settings_that_differ_in_axes_alone_are_refused(toy_study):
 def test_schedules_need_fine_tuning(toy_study):
     with pytest.raises(ValueError, match="gradual"):
         replace(toy_study, pruning=Pruning(schedule="gradual"), finetune=replace(toy_study.finetune, epochs=0))
+
+
+@dataclass(frozen=True)
+class Lengthy(ToyTask):
+    """Says that batches of two seeds differ in shape, in one of its settings."""
+
+    @property
+    def equal_batches(self) -> bool:
+        return self.hidden != 16
+
+
+def test_a_task_whose_batches_differ_in_shape_has_no_dense_stacks(toy_study):
+    both = replace(toy_study, numerics=replace(CPU, stack=2, dense_stack=2))
+    study = replace(both, task=Lengthy())
+    words = r"dense runs of Lengthy cannot be trained in one stack.*use numerics\.dense_stack 1"
+    with pytest.raises(ValueError, match=words):
+        replace(study, task=Lengthy(hidden=16))
+    with pytest.raises(ValueError, match=words):
+        replace(study, settings=({}, {"task.hidden": 16}))
+    assert replace(study, settings=({"task.hidden": 4},)).trajectories
+    assert replace(both, settings=({"task.hidden": 16},)).trajectories  # a task that says nothing
+    assert replace(toy_study, task=Lengthy(hidden=16)).trajectories
 
 
 def test_a_study_is_a_value(toy_study):

@@ -65,6 +65,12 @@ def test_the_decoder_reads_what_it_has_to_say_one_step_late(data):
     assert torch.equal(later, batch.wanted[:-1][~row_ends[:-1]])
 
 
+def test_batches_of_two_seeds_differ_in_shape(data):
+    shapes = [[batch.source.shape for batch in data.epoch(300, seed)] for seed in (0, 1)]
+    assert len(shapes[0]) == len(shapes[1]) and shapes[0] != shapes[1]
+    assert not TASK.equal_batches  # what it says to a study with dense stacks
+
+
 def test_loss_is_transformers_label_smoother(data, model):
     batch = next(data.epoch(300, seed=0))
     total, count = data.loss(model, batch)

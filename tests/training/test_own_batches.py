@@ -209,6 +209,13 @@ def test_noise_is_that_of_torch(p: float) -> None:
     x = torch.ones(2, 50)
     with OwnNoise((3, 4), torch.device("cpu")):
         found = torch.func.vmap(lambda row: F.dropout(row, p), randomness="error")(x)
-    for row, seed in zip(found, (3, 4)):
+        inside = x.clone()
+        torch.func.vmap(lambda row: F.dropout(row, p, inplace=True), randomness="error")(inside)
+        idle = torch.func.vmap(lambda row: F.dropout(row, p, training=False), randomness="error")(x)
+    assert torch.equal(idle, x)
+    for row, other, seed in zip(found, inside, (3, 4)):
         torch.manual_seed(seed)
-        assert torch.equal(row, F.dropout(x[0], p))
+        alone = F.dropout(x[0], p)
+        assert torch.equal(row, alone)
+        alone = F.dropout(x[0], p)  # the second that is drawn
+        assert torch.equal(other, alone)

@@ -186,12 +186,14 @@ def test_schedules_prune_each_model_along_the_way(schedule: str) -> None:
     stacked(models, pruners, data, spec)
     for one, other in zip(holders, pruners):
         assert all(torch.equal(one.masks[name], other.masks[name]) for name in one.masks)
+        assert not any(other.model.get_parameter(name)[~mask].any() for name, mask in other.masks.items())
 
 
-def test_a_stack_resumes_exactly(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("schedule", ["one_shot", "gradual"])
+def test_a_stack_resumes_exactly(schedule: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("twore.training.loop.SAVE_EVERY", -1.0)
     data, spec = images(torch.float32), replace(SPEC, epochs=4)
-    whole, pruners = pruned(resnet, torch.float32, ("conv",))
+    whole, pruners = pruned(resnet, torch.float32, ("conv",), schedule=schedule, ramp=1.0)
     records = stacked(whole, pruners, data, spec)
 
     def stop(record: Any) -> dict[str, Any]:
@@ -199,10 +201,10 @@ def test_a_stack_resumes_exactly(tmp_path: Any, monkeypatch: pytest.MonkeyPatch)
             raise KeyboardInterrupt
         return {}
 
-    models, pruners = pruned(resnet, torch.float32, ("conv",))
+    models, pruners = pruned(resnet, torch.float32, ("conv",), schedule=schedule, ramp=1.0)
     with pytest.raises(KeyboardInterrupt):
         stacked(models, pruners, data, spec, after_epoch=stop, state=tmp_path / "state")
-    models, pruners = pruned(resnet, torch.float32, ("conv",))
+    models, pruners = pruned(resnet, torch.float32, ("conv",), schedule=schedule, ramp=1.0)
     resumed = stacked(models, pruners, data, spec, state=tmp_path / "state")
     assert [r.each for r in resumed] == [r.each for r in records] and [r.epoch for r in resumed] == [1, 2, 3, 4]
     for a, b in zip(whole, models):

@@ -91,6 +91,11 @@ class Study:
             raise ValueError("dense.share has no use: an epoch of a dense run is a whole pass over its data")
         if self.finetune.ema:
             raise ValueError("finetune.ema has no use: moving averages are kept beside the checkpoints of dense runs")
+        if self.numerics.dense_stack > 1 and not getattr(self.task, "equal_batches", True):
+            raise ValueError(
+                f"dense runs of {type(self.task).__name__} cannot be trained in one stack, since the shapes of its "
+                "batches depend on the seed: use numerics.dense_stack 1 (numerics.stack, for cells, is free)"
+            )
         if not self.settings:
             raise ValueError("settings is empty: use [{}] for the base setting alone")
         for overrides in self.settings:

@@ -67,6 +67,9 @@ class Task(Protocol):
         example_counts() -> Mapping[str, int]   examples: "train", and each split that `evaluate` scores
         plain_version: int                      raised when `plain` gives other batches: pair metrics are then redone
         example_size: int                       what one example takes up of Training.batch_size; 1 unless given
+    And how its dense runs may be trained:
+        equal_batches: bool     False: a batch's shape depends on the seed, so that dense runs cannot be trained in one
+                                stack (numerics.dense_stack), which a study then refuses; True unless given
     """
 
     score_label: ClassVar[str]

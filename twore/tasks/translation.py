@@ -53,6 +53,7 @@ class TranslationTask(TextSpec):
 
     kind: ClassVar[str] = "translation"
     score_label: ClassVar[str] = "BLEU"
+    equal_batches: ClassVar[bool] = False  # sentences are shuffled, then cut by tokens
     plain_version: ClassVar[int] = 2  # 1: the first pairs of the corpus, longest sentences first
     setting_fields: ClassVar[tuple[str, ...]] = ("dataset", "layers", "d_model", "norm", "data_percent")
 
