@@ -167,7 +167,7 @@ def test_a_killed_driver_and_its_workers_are_resumed(
     out.mkdir()
     save_study(study, out / "study.yaml")
     log, options = tmp_path / "log", {"TOY_LOG": str(tmp_path / "epochs"), "TOY_SAVE_EVERY": "-1"}
-    process = start(out, log=log, **options, TOY_PAUSE="0.3")
+    process = start(out, log=log, **options, TOY_PAUSE="1.5")
     workers: list[int] = []
     until = time.monotonic() + PATIENCE
     states = lambda: list((out / "store/running").glob("*.safetensors"))  # noqa: E731
