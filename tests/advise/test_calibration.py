@@ -12,7 +12,7 @@ from probed import EPOCHS, calibration, many, probed
 from twore.advise.calibrating import balanced_accuracy, calibrate, main
 from twore.advise.calibration import Calibration, shipped
 from twore.advise.reliability import left_out, reliability
-from twore.advise.trials import collect, played
+from twore.advise.trials import NAMED, collect, played
 
 
 @pytest.fixture(scope="module")
@@ -109,17 +109,29 @@ def test_only_clear_signals_count_in_a_band(trials):
     assert all(t.rows["clear"].all() for t in played(trials, "batches"))
 
 
-def test_two_clusters_are_too_few_for_a_band_or_a_kind():
-    trials = collect(many(2))
+def test_three_clusters_are_too_few_for_a_band_or_a_kind():
+    """Left out one by one they would never have been answered: nobody would know what such a band is worth."""
+    trials = collect(many(3))
     assert calibrate(trials).level("batches").bands == ()
+    assert calibrate(trials, fewest=3).level("batches").band_of(0.2).clusters == 3
     assert calibrate([replace(trial, kind="batchnorm") for trial in trials]).levels == {}
-    trials = [replace(trial, kind="batchnorm") for trial in collect(many(4))]
-    assert calibrate(trials).kinds == ("batchnorm",) and calibrate(trials).settings == 4
+    rows = left_out([replace(trial, kind="batchnorm") for trial in trials])
+    assert set(rows["doubt"]) == {"not calibrated"}
+    trials = [replace(trial, kind="batchnorm") for trial in collect(many(5))]
+    assert calibrate(trials).kinds == ("batchnorm",) and calibrate(trials).settings == 5
     trials = [replace(t, kind="outputs" if t.setting == "setting 0" else t.kind) for t in trials]
     told = calibrate(trials)
-    assert told.kinds == ("batchnorm",) and told.settings == 3  # what is rare is neither known nor mixed in
+    assert told.kinds == ("batchnorm",) and told.settings == 4  # what is rare is neither known nor mixed in
     rows = left_out(trials)
     assert set(rows.loc[(rows["setting"] == "setting 0") & (rows["level"] == "batches"), "doubt"]) == {"outside"}
+
+
+def test_whatever_is_used_was_judged_with_any_cluster_left_out():
+    """Of four clusters three are left: each is answered there, and the band is used; of three it is not."""
+    trials = [replace(trial, kind="batchnorm") for trial in collect(many(4))]
+    heavy = left_out(trials).query("level == 'batches' and ratio == 0.9")
+    assert (heavy["band"] == "broken").all() and not heavy["doubt"].isin(["outside"]).any()
+    assert calibrate(trials).of_kind("batchnorm").level("batches").band_of(0.2) is not None
 
 
 def test_settings_that_share_a_dense_run_are_one():
@@ -153,13 +165,15 @@ def test_the_reliability_table_by_hand():
     rows = pd.DataFrame({
         "level": ["batches"] * 4, "band": ["intact"] * 4, "abstained": [False, False, False, True],
         "confidence": [0.5, 0.5, 0.5, 0.9], "hit": [True, True, False, False], "regret": [0.0, 0.0, 3.0, 9.0],
-        "trivial": [1.0, 1.0, 4.0, 9.0], "cluster": list("abcd"), "covered": [True, True, True, False],
+        "trivial": [1.0, 1.0, 4.0, 9.0], "trivial_in_band": [1.0, 1.0, 2.5, 9.0],
+        "cluster": list("abcd"), "covered": [True, True, True, False],
         "length": [0.2, 0.4, 0.6, 0.8],
         "said": ["train on"] * 4, "label": ["train on", "train on", "stop early", "train on"],
     })  # fmt: skip
     row = reliability(rows).iloc[0]
     assert row["answered"] == 0.75 and row["stated"] == 0.5 and row["observed"] == pytest.approx(2 / 3)
     assert row["brier"] == 0.25 and row["brier_constant"] == pytest.approx(2 / 9)
+    assert row["trivial_in_band"] == 1.5
     assert row["regret"] == 1.0 and row["trivial"] == 2.0 and row["coverage"] == 0.75 and row["length"] == 0.5
     assert row["regime"] == 0.5
     assert not row["requirement"]  # the constant is better
@@ -184,6 +198,10 @@ def test_the_command_writes_calibration_page_and_figure(tmp_path, capsys):
     text = page.read_text()
     assert "4 clusters" in text and "| batches |" in text and "nan" not in text
     assert (page.parent / "figures" / "advise-reliability.png").stat().st_size > 0
+    (tmp_path / "run0" / "study.yaml").write_text("task: {kind: 'mine:Task'}\n")
+    before = out.read_text()
+    assert main([folders[0], "--out", str(out)]) == 2 and out.read_text() == before
+    assert "run0: which repair its probes had is not known" in capsys.readouterr().err
     assert main([str(tmp_path / "nowhere"), "--out", str(out)]) == 2
     assert "no results.csv" in capsys.readouterr().err
 
@@ -205,3 +223,22 @@ def test_a_name_given_twice_is_refused():
     with pytest.raises(ValueError, match="two settings are called"):
         collect([probed(), probed()])
     assert len(EPOCHS) == 6
+
+
+def test_a_bands_own_rule_of_thumb_is_chosen_on_the_other_clusters(trials):
+    """The final checkpoint is best in the light band and an earlier one in the heavy band; setting 0 alone disagrees,
+    which counts for the others only."""
+
+    def with_rules(trial):
+        own = trial.setting == "setting 0"
+        light, heavy = ([8.0, 0.0], [0.0, 9.0]) if own else ([0.0, 4.0], [2.0, 0.0])
+        return replace(trial, rows=trial.rows.assign(**{
+            "final checkpoint": [light[0], heavy[0]], "50 % of the budget": [light[1], heavy[1]],
+        } | {name: 50.0 for name in NAMED if name not in ("final checkpoint", "50 % of the budget")}))  # fmt: skip
+
+    rows = left_out([with_rules(trial) for trial in trials]).query("level == 'batches'").set_index(["setting", "ratio"])
+    assert rows.loc[("setting 0", 0.5), "trivial_in_band"] == 8.0  # the others say: the final one
+    assert rows.loc[("setting 0", 0.9), "trivial_in_band"] == 9.0  # the others say: half the budget
+    assert rows.loc[("setting 1", 0.5), "trivial_in_band"] == 0.0  # final: mean 8/4 = 2 against (0 + 3 * 4)/4 = 3
+    assert rows.loc[("setting 1", 0.9), "trivial_in_band"] == 2.0  # final: (0 + 3 * 2)/4 against (9 + 0)/4
+    assert rows.loc[("setting 0", 0.9), "trivial"] == 0.0  # for both bands: the final one, 1 in the mean against 2

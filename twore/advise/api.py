@@ -79,7 +79,7 @@ def advise(
     opened = open_run(run.checkpoints, choice, None if probe is None else _by_model(probe, pruning_of(choice)))
     measuring = measuring_for(opened, asked, spectra=options.spectra, permutations=options.permutations)
     evidence = weights_evidence(run, opened, measuring, store, metric=options.metric, say=say)
-    level, kind = "weights", None
+    level, kind = "weights", opened[0].repair  # which says what the next level would buy
     if probe is not None:
         kind = batches_evidence(evidence, opened, probe, pruning_of(choice), store, say=say)
         level = "batches"

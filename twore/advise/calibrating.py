@@ -22,7 +22,7 @@ import pandas as pd
 
 from twore.advise.calibration import SHIPPED, Band, Calibration, Level, pilot_name
 from twore.advise.levels import rule_of
-from twore.advise.trials import NAMED, PILOTS, WIDTHS, Trial, as_rows, collect, played
+from twore.advise.trials import KINDS, NAMED, PILOTS, WIDTHS, Trial, as_rows, collect, played
 from twore.analysis.boundary import LABELS
 from twore.analysis.regimes import COVERAGE as RANGE
 from twore.analysis.regimes import draw_units
@@ -32,23 +32,24 @@ BANDS = (("broken", -np.inf, 0.5), ("damaged", 0.5, 0.9), ("intact", 0.9, np.inf
 STATED = 0.1  # the quantile of the share of hits, over resampled clusters, that is stated as confidence; our choice
 PRIOR = 2.0  # pairs' worth of the level's overall share that is mixed into each band; our choice
 FEWEST = 3  # clusters behind a band; with fewer nothing is said; our choice
+USED = FEWEST + 1  # behind one that is used: with any cluster left out there are FEWEST, so that it was judged at all
 COVERAGE = 0.8  # of the intervals; our choice
 THRESHOLDS = np.round(np.arange(0.0, 1.05, 0.05), 2)  # share kept, tried for the regime label
 RESAMPLES = 2000
 TAIL = (1 - RANGE) / 2
 
 
-def calibrate(trials: Sequence[Trial], *, made: dict[str, Any] | None = None) -> Calibration:
+def calibrate(trials: Sequence[Trial], *, fewest: int = USED, made: dict[str, Any] | None = None) -> Calibration:
     """The calibration of these trials (`trials.collect`), without those of a kind of repair that too few clusters stand
-    behind (`kinds`). made: provenance to be kept with it."""
-    known = kinds(trials)
+    behind (`kinds`). fewest: clusters behind a kind and a band. made: provenance to be kept with it."""
+    known = kinds(trials, fewest=fewest)
     trials = [trial for trial in trials if trial.kind is None or trial.kind in known]
     levels: dict[str, Level] = {}
     repaired: dict[str, dict[str, Level]] = {}
     for level, k in [("weights", None), ("batches", None), *(("pilot", k) for k in PILOTS)]:
         for kind, own in _by_kind(level, played(trials, level, k)).items():
             place = levels if kind is None else repaired.setdefault(kind, {})
-            place[level if k is None else pilot_name(k)] = _level(own, level, k)
+            place[level if k is None else pilot_name(k)] = _level(own, level, k, fewest)
     return Calibration(
         levels=levels,
         repaired=repaired,
@@ -60,10 +61,15 @@ def calibrate(trials: Sequence[Trial], *, made: dict[str, Any] | None = None) ->
     )
 
 
-def kinds(trials: Sequence[Trial]) -> tuple[str, ...]:
-    """The kinds of repair that FEWEST clusters or more stand behind."""
+def kinds(trials: Sequence[Trial], *, fewest: int = USED) -> tuple[str, ...]:
+    """The kinds of repair that so many clusters or more stand behind."""
     found = {kind: {t.cluster for t in trials if t.kind == kind} for kind in {t.kind for t in trials}}
-    return tuple(sorted(kind for kind, names in found.items() if kind is not None and len(names) >= FEWEST))
+    return tuple(sorted(kind for kind, names in found.items() if kind is not None and len(names) >= fewest))
+
+
+def band_name(kept: float) -> str:
+    """The name in BANDS of what pruning left, a share; "" for NaN."""
+    return next((name for name, low, high in BANDS if low <= kept < high), "")
 
 
 def _by_kind(level: str, trials: Sequence[Trial]) -> dict[str | None, list[Trial]]:
@@ -90,6 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         trials = collect(options.folders)
+        unknown = sorted({trial.setting.split(":")[0] for trial in trials if trial.kind is None})
+        if unknown:
+            raise ValueError(
+                f"{unknown[0]}: which repair its probes had is not known, so that no advice could use them: its "
+                f"study.yaml names none of {', '.join(KINDS)}"
+            )
     except (FileNotFoundError, ValueError) as error:
         print(f"twore: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
@@ -105,17 +117,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _provenance(folders: Sequence[Path], trials: Sequence[Trial]) -> dict[str, Any]:
     """Which folders, with the settings each adds (0: for want of tables or of its kind), which code, when."""
     names = ["/".join(folder.resolve().parts[-2:]) for folder in folders]
-    own = [t for t in trials if t.kind is None or t.kind in kinds(trials)]
+    known = kinds(trials)
+    own = [t for t in trials if t.kind is None or t.kind in known]
     added = {name: len({t.setting for t in own if t.setting.split(":")[0] == name}) for name in names}
     now = datetime.datetime.now(datetime.UTC).date().isoformat()
     return {"folders": added, "commit": code_version(), "date": now}
 
 
-def _level(trials: Sequence[Trial], level: str, k: int | None) -> Level:
+def _level(trials: Sequence[Trial], level: str, k: int | None, fewest: int) -> Level:
     rows = as_rows(trials)
     weights = level == "weights"  # whose signal is no score, so that nothing is known of what is kept
     wanted = [("all", None, None)] if weights else list(BANDS)
-    bands = [band for name, low, high in wanted if (band := _band(rows, name, low, high)) is not None]
+    bands = [band for name, low, high in wanted if (band := _band(rows, name, low, high, fewest)) is not None]
     stop, train = (None, None) if weights else _thresholds(rows)
     return Level(
         rule=rule_of(level, k).name,
@@ -129,12 +142,12 @@ def _level(trials: Sequence[Trial], level: str, k: int | None) -> Level:
     )
 
 
-def _band(rows: pd.DataFrame, name: str, low: float | None, high: float | None) -> Band | None:
+def _band(rows: pd.DataFrame, name: str, low: float | None, high: float | None, fewest: int) -> Band | None:
     """None with too few clusters."""
     own = rows
     if low is not None and high is not None:
         own = rows[(rows["kept"] >= low) & (rows["kept"] < high) & rows["clear"]]
-    if own["cluster"].nunique() < FEWEST:
+    if own["cluster"].nunique() < fewest:
         return None
     sums = own.assign(number=1.0).groupby("cluster")[["hit", "regret", "number"]].sum().astype(float)
     drawn = draw_units(len(sums), resamples=RESAMPLES, seed=0) @ sums.to_numpy()  # (B, 3)

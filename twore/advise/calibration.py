@@ -74,8 +74,13 @@ class Level:
     train_from: float | None
     bands: tuple[Band, ...]
 
+    @property
+    def has_skill(self) -> bool:
+        """Whether it beats the rules of thumb: the range of its skill lies above 0."""
+        return self.skill[1] > 0
+
     def band_of(self, kept: float) -> Band | None:
-        """The band of a share kept; None where no band was calibrated."""
+        """The band of a share kept; None where none was calibrated."""
         return next((band for band in self.bands if band.holds(kept)), None)
 
 

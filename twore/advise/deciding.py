@@ -13,7 +13,7 @@ import numpy as np
 
 from twore.advise import wording
 from twore.advise.calibration import Band, Calibration, Level
-from twore.advise.levels import all_checkpoints, check_level, rule_of, trivial_picks
+from twore.advise.levels import all_checkpoints, check_level, rule_of, trivial_picks, unscored
 from twore.advise.shape import Shape, noise_range, shapes
 from twore.advise.wording import Doubt
 from twore.analysis.boundary import LABELS
@@ -67,6 +67,7 @@ class Seen:
 
     picks: the rule's, without ratios that have none; shapes: of the signal, likewise; trivial: rule of thumb -> epoch
     gains: of a pilot, score of the pick minus that of the final checkpoint, points; NaN where that was not fine-tuned
+    unscored: of a pilot, how many of its cells have no score
     span: first and last epoch
     """
 
@@ -77,6 +78,7 @@ class Seen:
     shapes: dict[float, Shape]
     trivial: dict[float, dict[str, float]]
     gains: dict[float, float]
+    unscored: dict[float, int]
     span: tuple[float, float]
 
 
@@ -114,12 +116,14 @@ def see(setting: SettingTables, *, level: str, k: int | None = None, batches: Se
         shapes=shapes(setting, level) if batches is None else batches.shapes,
         trivial=trivial_picks(everywhere) if batches is None else batches.trivial,
         gains=_gains(setting, picks, float(epochs[-1])) if level == "pilot" else {},
+        unscored=unscored(setting, k) if level == "pilot" else {},
         span=(float(epochs[0]), float(epochs[-1])),
     )
 
 
 def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -> list[Verdict]:
     """The verdicts of what was seen, ratios ascending; kind as in `decide`."""
+    known = kind is None or kind in calibration.kinds
     calibration = calibration.of_kind(kind)
     about = calibration.level(seen.level, seen.k)
     verdicts = []
@@ -132,7 +136,9 @@ def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -
             band = None  # its numbers are of other cases: none is stated, not even beside "no answer"
         interval = _interval(shape, band, epoch, seen.span)
         if doubt is None and shape is not None:
-            doubt = wording.no_pick() if epoch is None else unclear(shape, epoch, seen.level)
+            doubt = wording.unfinished(seen.unscored.get(ratio, 0), epoch)
+            if doubt is None and epoch is not None:
+                doubt = unclear(shape, epoch, seen.level)
             band = band if doubt is None else None  # its numbers are of clear signals
         story = wording.Story(ratio, seen.level, seen.k, epoch, shape, about, band)
         verdicts.append(
@@ -143,7 +149,7 @@ def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -
                 confidence=0.0 if band is None or epoch is None else band.confidence,
                 abstained=doubt is not None,
                 reason=wording.why(story) if doubt is None else doubt.reason,
-                would_change=wording.would_change(story, calibration),
+                would_change=wording.BY_HAND if outside or not known else wording.would_change(story, calibration),
                 regime=None if outside else _regime(seen, ratio, shape, about),
                 trivial_rules=seen.trivial[ratio],
                 expected_regret=None if band is None else band.regret,
@@ -165,7 +171,7 @@ def _outside(
     number = len(shape.epochs)
     if number < 2:
         return wording.one_checkpoint()
-    if about.skill[1] <= 0:
+    if not about.has_skill:
         return wording.no_skill(level, about)
     if kind is not None and kind not in kinds:
         return wording.other_kind(kind, kinds)
@@ -178,7 +184,12 @@ def _outside(
         return wording.other_score(shape)
     if band is None:
         return wording.no_band(shape)
-    return wording.trivial_is_better(band) if band.regret[0] > band.trivial_regret + wording.WORTH else None
+    return wording.trivial_is_better(band) if silent_at(about, band) else None
+
+
+def silent_at(about: Level, band: Band) -> bool:
+    """Whether a level never answers in a band: rules of thumb do better there, or the level has no skill at all."""
+    return not about.has_skill or band.regret[0] > band.trivial_regret + wording.WORTH
 
 
 def unclear(shape: Shape, epoch: float, level: str) -> Doubt | None:

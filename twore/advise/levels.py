@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from twore.analysis.candidates import SCORE
+from twore.analysis.grid import RATIO_TOLERANCE
 from twore.analysis.pilots import shortlist_pilot, shortlisted
 from twore.analysis.predictors import does_not_apply
 from twore.analysis.rules import Predictor, axes, probe_cost, signal_rule, trivial_rules
@@ -51,6 +52,16 @@ def shortlist(setting: SettingTables, k: int | None = None) -> dict[float, list[
     if lists is None:
         raise ValueError("a pilot is shortlisted by the recalibrated score, and some ratio has none: probe it first")
     return lists
+
+
+def unscored(setting: SettingTables, k: int | None = None) -> dict[float, int]:
+    """How many cells of a pilot's shortlist have no fine-tuned score in the setting's results, by ratio."""
+    lists = shortlisted(_probe(), best=cells_of(k) - 1)(all_checkpoints(setting)) or {}
+    found = {}
+    for ratio, epochs in lists.items():
+        own = setting.results[np.abs(setting.results["ratio"] - ratio) <= RATIO_TOLERANCE]
+        found[ratio] = len(set(epochs) - set(own.loc[own["score"].notna(), "epoch"].astype(float)))
+    return found
 
 
 def trivial_picks(setting: SettingTables) -> dict[float, dict[str, float]]:

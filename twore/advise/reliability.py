@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from twore.advise.calibrating import TAIL, balanced_accuracy, calibrate
+from twore.advise.calibrating import FEWEST, TAIL, balanced_accuracy, band_name, calibrate
 from twore.advise.calibration import Calibration, Level, pilot_name
 from twore.advise.deciding import conclude
 from twore.advise.trials import NAMED, Trial
@@ -23,6 +23,7 @@ from twore.analysis.regimes import draw_units
 
 RESAMPLES = 2000
 ALL = "all"
+Place = tuple[str, str | None, str]  # level, kind of repair (None: all), band (ALL: all)
 
 
 def left_out(trials: Sequence[Trial], judged: Sequence[Trial] | None = None) -> pd.DataFrame:
@@ -34,8 +35,9 @@ def left_out(trials: Sequence[Trial], judged: Sequence[Trial] | None = None) -> 
     Columns: level ("pilot of K" for pilots), kind (of repair; "" where not known), setting, run, cluster, ratio; band
     (what pruning left; "" where the calibration has none); abstained; doubt ("" for an answer); confidence; hit;
     regret, points; final (regret of the final checkpoint); trivial (regret of the rule of thumb that loses least over
-    the other clusters of its kind); covered (whether the interval holds the best epoch); length (of the interval, as a
-    share of all there is); said, label (regime said and measured; said is "" where the level cannot tell).
+    the other clusters of its kind); trivial_in_band (of the one that loses least over their pairs of the same band);
+    covered (whether the interval holds the best epoch); length (of the interval, as a share of all there is); said,
+    label (regime said and measured; said is "" where the level cannot tell).
 
     ValueError with one cluster: there is nothing to learn from.
     """
@@ -45,7 +47,7 @@ def left_out(trials: Sequence[Trial], judged: Sequence[Trial] | None = None) -> 
     rows = []
     for name in names:
         rest = [trial for trial in trials if trial.cluster != name]
-        calibration, best = calibrate(rest), _best_rules(rest)
+        calibration, best = calibrate(rest, fewest=FEWEST), _best_rules(rest)
         if judged is not None:
             calibration = _of_any_number(calibration)
         for trial in trials if judged is None else judged:
@@ -55,19 +57,18 @@ def left_out(trials: Sequence[Trial], judged: Sequence[Trial] | None = None) -> 
 
 
 def reliability(rows: pd.DataFrame) -> pd.DataFrame:
-    """What `left_out` found, a row a level and band of answered pairs; the band "all" is all of a level.
+    """What `left_out` found, a row a level and band of pairs; the band "all" is all of a level.
 
     Columns: level, band; pairs (verdicts), answered (share of them, [0, 1]); of those answered: stated (mean
     confidence), observed (share of hits) with its 90 % bootstrap range over clusters low, high; brier, and
-    brier_constant, that of the best constant in hindsight (always the observed share); regret, and trivial, that of the
-    rule of thumb chosen on the other clusters, points. Of all verdicts: coverage and mean length of the intervals;
-    regime (balanced accuracy of the label, NaN where the level says none).
+    brier_constant, that of the best constant in hindsight (always the observed share); regret, and trivial and
+    trivial_in_band, those of rules of thumb chosen on the other clusters, points. Of all verdicts: coverage and mean
+    length of the intervals; regime (balanced accuracy of the label, NaN where the level says none).
     `requirement`: answered >= 0.6, observed >= stated, brier < brier_constant.
     """
     table = []
     for level, own in rows.groupby("level", sort=False):
-        bands = [band for band in dict.fromkeys(sorted(own["band"])) if band]
-        for band in [ALL, *(bands if len(bands) > 1 else [])]:
+        for band in [ALL, *(band for band in dict.fromkeys(sorted(own["band"])) if band not in ("", ALL))]:
             part = own if band == ALL else own[own["band"] == band]
             table.append({"level": level, "band": band} | _numbers(part))
     found = pd.DataFrame(table)
@@ -94,21 +95,21 @@ def write_page(path: Path, calibration: Calibration, trials: Sequence[Trial], th
     path.write_text(page(calibration, rows, table, fewer, more))
 
 
-def _verdicts(
-    trial: Trial, calibration: Calibration, best: dict[tuple[str, str | None], str]
-) -> list[dict[str, object]]:
+def _verdicts(trial: Trial, calibration: Calibration, best: dict[Place, str]) -> list[dict[str, object]]:
     level = trial.level if trial.k is None else pilot_name(trial.k)
     about = calibration.of_kind(trial.kind).level(trial.level, trial.k)
-    rule = best.get((level, trial.kind)) or best[level, None]
+    rule = best.get((level, trial.kind, ALL)) or best[level, None, ALL]
     found = []
     for verdict, (_, row) in zip(conclude(trial.seen, calibration, kind=trial.kind), trial.rows.iterrows()):
         band = None if about is None else about.band_of(row["kept"])
+        in_band = best.get((level, trial.kind, band_name(row["kept"])), rule)
         low, high = verdict.interval
         found.append({
             "level": level, "kind": trial.kind or "", "setting": trial.setting, "run": trial.run,
             "cluster": trial.cluster, "ratio": verdict.ratio, "band": "" if band is None else band.name,
             "abstained": verdict.abstained, "doubt": verdict.doubt or "", "confidence": verdict.confidence,
             "hit": bool(row["hit"]), "regret": row["regret"], "final": row["gain"], "trivial": row[rule],
+            "trivial_in_band": row[rule] if np.isnan(row.get(in_band, np.nan)) else row[in_band],
             "covered": low <= row["best"] <= high,
             "length": (high - low) / max(trial.seen.span[1] - trial.seen.span[0], 1e-9),
             "said": verdict.regime or "", "label": row["label"],
@@ -126,19 +127,21 @@ def _of_any_number(calibration: Calibration) -> Calibration:
     return replace(calibration, levels=widened(calibration.levels), repaired=repaired)
 
 
-def _best_rules(trials: Sequence[Trial]) -> dict[tuple[str, str | None], str]:
-    """By level and kind of repair (None: all kinds), the rule of thumb that applies everywhere and loses least in the
-    mean over pairs."""
-    parts: dict[tuple[str, str | None], list[pd.DataFrame]] = {}
+def _best_rules(trials: Sequence[Trial]) -> dict[Place, str]:
+    """By level, kind of repair and band, the rule of thumb that applies everywhere and loses least in the mean over
+    pairs."""
+    parts: dict[Place, list[pd.DataFrame]] = {}
     for trial in trials:
         level = trial.level if trial.k is None else pilot_name(trial.k)
         for kind in {None, trial.kind}:
-            parts.setdefault((level, kind), []).append(trial.rows)
+            parts.setdefault((level, kind, ALL), []).append(trial.rows)
+            for band, own in trial.rows.groupby(trial.rows["kept"].map(band_name)):
+                parts.setdefault((level, kind, str(band)), []).append(own)
     best = {}
-    for key, own in parts.items():
-        rows = pd.concat(own)
+    for place, found in parts.items():
+        rows = pd.concat(found)
         means = rows[[name for name in NAMED if name in rows.columns]].dropna(axis=1).mean()
-        best[key] = str(means.round(9).idxmin())
+        best[place] = str(means.round(9).idxmin())
     return best
 
 
@@ -148,7 +151,8 @@ def _numbers(part: pd.DataFrame) -> dict[str, float]:
     numbers = {
         "pairs": len(part), "answered": len(own) / len(part), "stated": own["confidence"].mean(),
         "observed": own["hit"].mean(), "low": np.nan, "high": np.nan, "regret": own["regret"].mean(),
-        "trivial": own["trivial"].mean(), "brier": ((own["confidence"] - own["hit"]) ** 2).mean(),
+        "trivial": own["trivial"].mean(), "trivial_in_band": own["trivial_in_band"].mean(),
+        "brier": ((own["confidence"] - own["hit"]) ** 2).mean(),
         "brier_constant": own["hit"].mean() * (1 - own["hit"].mean()), "coverage": part["covered"].mean(),
         "length": part["length"].mean(),
         "regime": np.nan if said.empty else balanced_accuracy(said["said"].to_numpy(), said["label"].to_numpy()),

@@ -7,8 +7,9 @@ import textwrap
 import numpy as np
 import pandas as pd
 
-from twore.advise.calibrating import BANDS, COVERAGE, FEWEST, STATED
+from twore.advise.calibrating import BANDS, COVERAGE, FEWEST, STATED, USED
 from twore.advise.calibration import Calibration
+from twore.advise.deciding import silent_at
 from twore.advise.reliability import ALL, reliability
 from twore.advise.wording import percent
 
@@ -21,12 +22,13 @@ JUDGED = (
     "score of the pick is within one standard deviation of the fine-tune seeds of the best checkpoint's. (For a "
     "pilot that mean includes the seed it chose with; its regret does not.) The confidence stated is the {stated} "
     "quantile of the share that was right, over resampled clusters, so it should be rather too low. Regrets are "
-    "points of the test score, of the pairs answered; beside them what the rule of thumb that was best on the "
-    "other clusters loses on the same pairs."
+    "points of the test score, of the pairs answered; beside them what rules of thumb lose on the same pairs: the best "
+    "one on the other clusters, and *a band's*, the best one there among pairs that pruning leaves in the same state "
+    "(below), which is harder to beat."
 )
 CHOSEN = (
     "**What leaving out does not undo.** *Independent* means here that no dense run is shared: clusters still share "
-    "data and kind of network. And the rule of each level, the bands, the limits for abstaining and those for "
+    "data, seeds and kind of network. And the rule of each level, the bands, the limits for abstaining and those for "
     "the number of checkpoints were chosen with these same settings in view. On other data expect less than the tables "
     "say. The verdicts of a pilot count each (dense run, ratio) once a fine-tune seed it was played with."
 )
@@ -36,9 +38,12 @@ KINDS = (
     "calibrated apart, and so is the rule of thumb they are compared with."
 )
 KEPT = (
-    "*Kept* is the share of its score that the final checkpoint keeps when pruned and recalibrated: {bands}. A "
-    "band with fewer than {fewest} clusters is not answered. Within a band the same confidence is stated for all, "
-    "so that a Brier score cannot be below the constant's there: what tells good picks from bad ones is the band."
+    "*Kept* is the share of its score that the final checkpoint keeps when pruned and recalibrated: {bands}. (A study "
+    "has no score of the unpruned network: that of its lightest ratio stands for it here, which makes the lightest "
+    "ratio intact by definition.) A band with fewer than {fewest} clusters beside the one judged is not answered, so "
+    "that what is used has {used}. *Stated now* is the confidence that `twore advise` gives, from all clusters; – "
+    "where it does not answer. Within a band the same confidence is stated for all, so that a Brier score cannot be "
+    "below the constant's there: what tells good picks from bad ones is the band."
 )
 OTHERS = (
     "An interval should hold the best checkpoint in {coverage} of the pairs; its length is told as a share of the "
@@ -59,7 +64,8 @@ def page(
     """Markdown. rows: of `left_out`; table: their `reliability`; fewer, more: that of judging half and twice as many
     checkpoints as calibrated."""
     folders = calibration.made.get("folders", {})
-    overall = table[table["band"] == ALL]
+    overall, by_kind = table[table["band"] == ALL], _by_kind(rows, calibration)
+    whole, bands = by_kind[by_kind["band"] == ALL], by_kind[by_kind["band"] != ALL]
     parts = [
         "# How far to trust `twore advise`",
         "This page is written by the command that calibrates:",
@@ -68,16 +74,17 @@ def page(
         _wrapped(JUDGED.format(stated=percent(STATED))),
         _wrapped(CHOSEN),
         "## Stated and observed",
-        _table(overall, first="level"),
+        _table(overall),
         "![Stated and observed](figures/advise-reliability.png)",
         _wrapped(_requirement(overall)),
         "## By kind of network",
         _wrapped(KINDS),
-        _table(_by_kind(rows), first="kind"),
-        *(_wrapped(f"{kind}: {_requirement(own)}") for kind, own in _by_kind(rows).groupby("kind", sort=False)),
+        _table(whole, "repair"),
+        *(_wrapped(f"{kind}: {_requirement(own)}") for kind, own in whole.groupby("repair", sort=False)),
         "## By what pruning leaves",
-        _wrapped(KEPT.format(bands=_bands(), fewest=FEWEST)),
-        _table(table[table["band"] != ALL], first="band"),
+        _wrapped(KEPT.format(bands=_bands(), fewest=FEWEST, used=USED)),
+        _table(bands, "repair", "kept", "stated now"),
+        *_warnings(bands),
         "## Where it does not answer",
         _reasons(rows),
         "## Intervals, regimes, expected regret",
@@ -86,18 +93,40 @@ def page(
         "## With another number of checkpoints",
         _wrapped(NUMBER),
         "Half as many as calibrated:",
-        _table(_answering(fewer), first="level"),
+        _table(_answering(fewer)),
         "Twice as many as calibrated (calibrated on every second one, judged on all):",
-        _table(_answering(more), first="level"),
+        _table(_answering(more)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _by_kind(rows: pd.DataFrame) -> pd.DataFrame:
-    """`reliability` of each kind of repair, without bands."""
-    parts = [reliability(own).assign(kind=kind) for kind, own in rows[rows["level"] != "weights"].groupby("kind")]
-    found = pd.concat(parts, ignore_index=True)
-    return found[found["band"] == ALL]
+def _by_kind(rows: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
+    """`reliability` of each kind of repair and band, with the columns repair, kept (the band) and "stated now"."""
+    own = rows[rows["level"] != "weights"]
+    found = pd.concat([reliability(part).assign(repair=kind) for kind, part in own.groupby("kind")], ignore_index=True)
+    now = [_stated(calibration, *place) for place in zip(found["repair"], found["level"], found["band"])]
+    return found.assign(kept=found["band"], **{"stated now": now})
+
+
+def _stated(calibration: Calibration, kind: str, level: str, band: str) -> str:
+    about = calibration.of_kind(kind).levels.get(level)
+    if about is None:
+        return "–"
+    own = [each for each in about.bands if each.name == band and not silent_at(about, each)]
+    return percent(own[0].confidence) if own else "–"
+
+
+def _warnings(bands: pd.DataFrame) -> list[str]:
+    """Where more was stated than was right, and where a rule of thumb would have done as well."""
+    answered = bands[bands["answered"] > 0]
+    words = {
+        "More was stated than was right": answered[answered["stated"] > answered["observed"]],
+        "No better than the band's own rule of thumb": answered[answered["regret"] >= answered["trivial_in_band"]],
+    }
+    named = {
+        what: [", ".join(row) for row in own[["level", "repair", "kept"]].to_numpy()] for what, own in words.items()
+    }
+    return [_wrapped(f"{what}: {'; '.join(rows) or 'nowhere'}.") for what, rows in named.items()]
 
 
 def _answering(table: pd.DataFrame) -> pd.DataFrame:
@@ -119,19 +148,20 @@ def _origin(calibration: Calibration) -> str:
     )
 
 
-def _table(part: pd.DataFrame, *, first: str) -> str:
-    extra = {"band": ["kept"], "kind": ["repair"]}.get(first, [])
-    head = ["level", *extra]
-    head += ["pairs", "answered", "stated", "right (90 %)", "Brier", "of a constant", "regret", "best rule of thumb"]
+def _table(part: pd.DataFrame, *more: str) -> str:
+    """more: columns of words after the level's."""
+    head = ["level", *more, "pairs", "answered", "stated", "right (90 %)", "Brier", "of a constant", "regret"]
+    head += ["best rule of thumb", "a band's"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for _, row in part.iterrows():
-        cells = [row["level"]] + ([row[first]] if extra else []) + [f"{row['pairs']:,}", percent(row["answered"])]
+        cells = [row["level"], *(row[name] for name in more), f"{row['pairs']:,}", percent(row["answered"])]
         if row["answered"] > 0:
             spread = "" if np.isnan(row["low"]) else f" ({percent(row['low'])} to {percent(row['high'])})"
-            cells += [percent(row["stated"]), percent(row["observed"]) + spread, f"{row['brier']:.3f}"]
-            cells += [f"{row['brier_constant']:.3f}", f"{row['regret']:.2f}", f"{row['trivial']:.2f}"]
+            cells += [percent(row["stated"]), percent(row["observed"]) + spread]
+            cells += [f"{row[name]:.3f}" for name in ("brier", "brier_constant")]
+            cells += [f"{row[name]:.2f}" for name in ("regret", "trivial", "trivial_in_band")]
         else:
-            cells += ["–"] * 6
+            cells += ["–"] * 7
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

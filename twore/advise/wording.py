@@ -11,6 +11,7 @@ from twore.advise.shape import Shape
 
 WORTH = 0.1  # points: a rule of thumb, or the next level, has to lose this much less to be preferred; our choice
 OUTSIDE = "outside"  # what was calibrated: nothing is known of such cases
+BY_HAND = "Fine-tuning two or three checkpoints at this ratio and comparing their scores."
 
 
 class Doubt(NamedTuple):
@@ -57,7 +58,10 @@ def would_change(story: Story, calibration: Calibration) -> str:
     """What would change the answer: what the next level of evidence buys, and what it costs."""
     cells = cells_of(story.k)
     if story.level == "weights":
-        return _next(story, calibration.level("batches"), "Next: a few batches, to score each pruned checkpoint once")
+        batches, pilot = calibration.level("batches"), calibration.level("pilot")
+        if batches is not None and not batches.has_skill and pilot is not None:
+            return _next(story, pilot, f"Next: a pilot of {cells}, since a few batches tell nothing of such networks")
+        return _next(story, batches, "Next: a few batches, to score each pruned checkpoint once")
     if story.level == "batches":
         what = f"Next: a pilot that fine-tunes {cells} of the checkpoints at this ratio"
         return _next(story, calibration.level("pilot", cells), what)
@@ -81,11 +85,16 @@ def no_signal(level: str) -> Doubt:
     return Doubt("no evidence", f"There is no {what} at this ratio: measure it, or take a rule of thumb.")
 
 
-def no_pick() -> Doubt:
-    """A pilot that was not finished at this ratio."""
+def unfinished(unscored: int, epoch: float | None) -> Doubt | None:
+    """A pilot without all its scores at this ratio, whose pick is compared with fewer than it was calibrated with; None
+    for a whole one. unscored: of its cells; epoch: its pick."""
+    if not unscored and epoch is not None:
+        return None
+    number = "None of" if epoch is None else f"Not all ({unscored} missing) of"
     return Doubt(
         "no evidence",
-        "None of the shortlisted checkpoints has a fine-tuned score at this ratio: run the pilot to its end.",
+        f"{number} the shortlisted checkpoints have a fine-tuned score at this ratio: run the pilot to its end, or "
+        "leave out a checkpoint that cannot be fine-tuned.",
     )
 
 
@@ -99,22 +108,25 @@ def one_checkpoint() -> Doubt:
 
 def no_skill(level: str, about: Level) -> Doubt:
     """The level does not beat the rules of thumb anywhere."""
-    what = "No signal from weights alone" if level == "weights" else "This evidence does not beat the rules of thumb"
-    beats = " beats the rules of thumb" if level == "weights" else ""
+    what, then = {
+        "weights": ("No signal from weights alone beats", "take the next level of evidence"),
+        "batches": ("For such networks a few batches do not beat", "fine-tune a pilot"),
+        "pilot": ("For such networks a pilot this small does not clearly beat", "fine-tune a larger one"),
+    }[level]
     mean, low, high = about.skill
     return Doubt(
         "no skill",
-        f"{what}{beats} on the settings measured so far (skill {mean:+.2f}, {low:+.2f} to {high:+.2f}, 0 is none): "
-        "score a few batches or fine-tune a pilot, else take one of the rules of thumb.",
+        f"{what} the rules of thumb on the settings measured so far (skill {mean:+.2f}, {low:+.2f} to {high:+.2f}, "
+        f"0 is none): {then}, else take one of the rules of thumb.",
     )
 
 
 def other_kind(kind: str, kinds: tuple[str, ...]) -> Doubt:
-    """Repaired in a way that was never calibrated. kind, kinds: as `decide` and `Calibration.kinds`."""
+    """A kind of network that was never calibrated. kind, kinds: as `decide` and `Calibration.kinds`."""
     known = " or ".join(kinds) or "nothing"
     return Doubt(
         OUTSIDE,
-        f"Networks repaired by {kind!r} before scoring were never calibrated (only {known}): fine-tune two or three "
+        f"Networks repaired by {kind!r} before scoring were never calibrated (only by {known}): fine-tune two or three "
         "checkpoints at this ratio and compare their scores yourself.",
     )
 
@@ -131,7 +143,9 @@ def other_ratio(ratio: float, ratios: tuple[float, float]) -> Doubt:
 def other_number(number: int, fewest: int, most: int) -> Doubt:
     """More or fewer checkpoints than the calibration stands."""
     what = "save more of them" if number < fewest else "name fewer of them, evenly spread, the final one among them"
-    return Doubt(OUTSIDE, f"{number} checkpoints are outside the calibrated {fewest} to {most}: {what}.")
+    return Doubt(
+        OUTSIDE, f"{number} checkpoints are outside the {fewest} to {most} that the calibration stands: {what}."
+    )
 
 
 def other_score(shape: Shape) -> Doubt:
@@ -139,7 +153,7 @@ def other_score(shape: Shape) -> Doubt:
     return Doubt(
         OUTSIDE,
         f"A score of {shape.last:.3g} pruned against {shape.whole:.3g} unpruned is outside what was calibrated "
-        "(percent right, 0 to 100): let the score be a percentage, or fine-tune a pilot.",
+        "(percent right, 0 to 100): let the score be a percentage, or compare fine-tuned scores yourself.",
     )
 
 
@@ -200,8 +214,8 @@ def independent(clusters: int) -> str:
 
 def _next(story: Story, following: Level | None, what: str) -> str:
     if following is None:
-        return "Fine-tuning two or three checkpoints at this ratio and comparing their scores."
-    cost = f"{what}; it costs {percent(following.cost)} of fine-tuning everything"
+        return BY_HAND
+    cost = f"{what}; it cost {percent(following.cost)} of fine-tuning everything in the studies measured"
     mine = story.band
     band = None if mine is None else next((each for each in following.bands if each.name == mine.name), None)
     if band is None or mine is None:
