@@ -13,7 +13,7 @@ from twore.advise.deciding import silent_at
 from twore.advise.reliability import ALL, reliability
 from twore.advise.wording import percent
 
-COMMAND = "python -m twore.advise.calibrating {folders} --page docs/advise-calibration.md"
+COMMAND = "python -m twore.advise.calibrating \\\n    {folders} \\\n    --page docs/advise-calibration.md"
 
 
 JUDGED = (
