@@ -110,6 +110,15 @@ def begin(ray, number: int, node: str = "n1", problem: str | None = None) -> Non
     ray.actors[number].answers[0].value.append(Place(f"host-{node}", node, problem))
 
 
+def at_work(ray, tmp_path, limit=None) -> RayPool:
+    """A pool of one worker, which has begun and does job "a"."""
+    pool = pool_of(tmp_path, workers=1, limit=limit)
+    pool.submit("a", len, "x")
+    begin(ray, 0)
+    pool.wait(0)
+    return pool
+
+
 def test_jobs_go_to_workers_that_have_begun(ray, tmp_path):
     pool = pool_of(tmp_path)
     assert (pool.free, pool.busy) == (1, 0)
@@ -132,10 +141,7 @@ def test_jobs_go_to_workers_that_have_begun(ray, tmp_path):
 
 
 def test_a_lost_machine_is_not_the_jobs_fault_and_its_worker_is_replaced(ray, tmp_path):
-    pool = pool_of(tmp_path, workers=1)
-    pool.submit("a", len, "x")
-    begin(ray, 0)
-    pool.wait(0)
+    pool = at_work(ray, tmp_path)
     ray.machines = [{"NodeID": "n1", "Alive": False, "Resources": {}}]
     ray.actors[0].answers[1].value.append(ActorDiedError("The actor died.\nIts node was terminated. More."))
     assert pool.wait(0) == [("a", Died("on host-n1 was lost with its machine", own=False))]
@@ -150,10 +156,7 @@ def test_a_lost_machine_is_not_the_jobs_fault_and_its_worker_is_replaced(ray, tm
 
 
 def test_a_machine_that_ray_still_counts_but_cannot_reach_is_not_the_jobs_fault(ray, tmp_path):
-    pool = pool_of(tmp_path, workers=1)
-    pool.submit("a", len, "x")
-    begin(ray, 0)
-    pool.wait(0)
+    pool = at_work(ray, tmp_path)
     ray.actors[0].answers[1].value.append(ActorUnavailableError("The actor is unavailable: connection refused."))
     assert pool.wait(0) == [("a", Died("on host-n1 was lost: its machine does not answer", own=False))]
     assert ray.killed == [ray.actors[0]]  # it may live on where it is
@@ -161,10 +164,7 @@ def test_a_machine_that_ray_still_counts_but_cannot_reach_is_not_the_jobs_fault(
 
 
 def test_a_job_over_the_time_limit_loses_its_worker(ray, tmp_path):
-    pool = pool_of(tmp_path, workers=1, limit=0.0)
-    pool.submit("a", len, "x")
-    begin(ray, 0)
-    pool.wait(0)
+    pool = at_work(ray, tmp_path, limit=0.0)
     assert pool.wait(0) == [("a", TooLong("the time limit of 0 s"))]
     assert ray.killed == [ray.actors[0]]
     assert len(ray.actors) == 2
@@ -247,10 +247,7 @@ def test_workers_import_from_where_the_driver_does(ray, tmp_path, monkeypatch):
 
 
 def test_a_job_that_raises_keeps_its_worker(ray, tmp_path):
-    pool = pool_of(tmp_path, workers=1)
-    pool.submit("a", len, "x")
-    begin(ray, 0)
-    pool.wait(0)
+    pool = at_work(ray, tmp_path)
     ray.actors[0].answers[1].value.append(RayTaskError("traceback\nModuleNotFoundError: No module named 'toy'"))
     assert pool.wait(0) == [("a", Died("on host-n1 raised ModuleNotFoundError: No module named 'toy'"))]
     assert len(ray.actors) == 1

@@ -24,10 +24,10 @@ from twore.analysis.rules import (
     switched,
 )
 from twore.analysis.settings import SettingTables
-from twore.analysis.spared import PERFECT, spared_pilot
+from twore.analysis.spared import PERFECT, SCORE, spared_pilot
 from twore.analysis.tuning import choose_best, leave_one_out
 
-SCORE, AVERAGED, READOUT = "recalibrated_score", "average_recalibrated_score", "readout_score"
+AVERAGED, READOUT = "average_recalibrated_score", "readout_score"
 WINDOW = 3  # checkpoints, or ratios, that are averaged; of a probe made before this code (smoothing over 3 epochs)
 AT_CHANCE = 2.0  # times chance, below which a score says nothing; of the probe made before this code, on ten classes
 THRESHOLDS = (60.0, 75.0, 90.0)  # percent right, from which the final checkpoint is taken; tried by tuned_probe

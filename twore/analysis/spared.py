@@ -55,9 +55,9 @@ def cells_price(rule: Predictor, *, best: int) -> Price:
 
     def price(setting: SettingTables, ratios: set[float]) -> float:
         cells = lists(setting)
-        return (
-            float("nan") if cells is None else cells_share(setting, {r: own for r, own in cells.items() if r in ratios})
-        )
+        if cells is None:
+            return float("nan")
+        return cells_share(setting, {ratio: own for ratio, own in cells.items() if ratio in ratios})
 
     return price
 
