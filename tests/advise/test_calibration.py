@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from probed import EPOCHS, calibration, many, probed
 from twore.advise.calibrating import balanced_accuracy, calibrate, main
 from twore.advise.calibration import Calibration, shipped
 from twore.advise.reliability import left_out, reliability
+from twore.advise.reliability_page import stated_now, warnings_of
 from twore.advise.trials import NAMED, collect, played
 
 
@@ -204,6 +207,56 @@ def test_the_command_writes_calibration_page_and_figure(tmp_path, capsys):
     assert "run0: which repair its probes had is not known" in capsys.readouterr().err
     assert main([str(tmp_path / "nowhere"), "--out", str(out)]) == 2
     assert "no results.csv" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_is_shipped_is_what_the_committed_tables_give():
+    """All but its date and commit, which say when that was last done."""
+    told = json.loads(shipped().to_json())
+    folders = [Path(__file__).parents[2] / "recipes" / name for name in told.pop("made")["folders"]]
+    found = json.loads(calibrate(collect(folders)).to_json())
+    found.pop("made")
+    assert list(flat(found)) == list(flat(told))
+    for place, value in flat(told).items():
+        assert flat(found)[place] == (pytest.approx(value, abs=2e-3) if isinstance(value, float) else value), place
+
+
+def flat(value: object, place: str = "") -> dict[str, object]:
+    """A JSON value's leaves by their path."""
+    if isinstance(value, dict):
+        return {k: v for name, own in value.items() for k, v in flat(own, f"{place}/{name}").items()}
+    if isinstance(value, list):
+        return {k: v for i, own in enumerate(value) for k, v in flat(own, f"{place}/{i}").items()}
+    return {place: value}
+
+
+def test_the_page_says_where_too_much_is_stated_and_where_a_rule_of_thumb_would_do():
+    def row(level, stated, observed, regret, rule):
+        return {
+            "level": level, "repair": "batchnorm", "kept": "broken", "answered": 1.0, "stated": stated,
+            "observed": observed, "regret": regret, "trivial_in_band": rule,
+        }  # fmt: skip
+
+    rows = [row("batches", 0.5, 0.6, 1.0, 2.0), row("pilot of 2", 0.5, 0.4, 1.0, 1.0)]
+    silent = row("pilot of 3", 0.9, 0.1, 5.0, 1.0) | {"answered": 0.0}
+    said = [" ".join(text.split()) for text in warnings_of(pd.DataFrame([*rows, silent]))]
+    assert said == [
+        "More was stated than was right: pilot of 2, batchnorm, broken.",
+        "No better than the band's own rule of thumb: pilot of 2, batchnorm, broken.",
+    ]
+    assert [text.rsplit(": ")[1] for text in warnings_of(pd.DataFrame(rows[:1]))] == ["nowhere."] * 2
+
+
+def test_the_page_states_now_only_what_advise_would_state():
+    told = Calibration.from_json(calibration().to_json())
+    told = replace(told, kinds=("batchnorm",), repaired={"batchnorm": dict(told.levels)})
+    assert stated_now(told, "batchnorm", "batches", "broken") == "40 %"
+    assert stated_now(told, "batchnorm", "batches", "nowhere") == stated_now(told, "outputs", "none", "all") == "–"
+    dull = replace(told.levels["batches"], skill=(0.1, -0.1, 0.3))
+    assert stated_now(replace(told, repaired={"batchnorm": {"batches": dull}}), "batchnorm", "batches", "broken") == "–"
+    worse = replace(dull, skill=(0.4, 0.2, 0.6), bands=(replace(dull.bands[0], trivial_regret=0.0),))
+    told = replace(told, repaired={"batchnorm": {"batches": worse}})
+    assert stated_now(told, "batchnorm", "batches", "broken") == "–"
 
 
 def test_every_second_checkpoint(trials):

@@ -172,6 +172,39 @@ def test_a_pilot_that_is_not_run_yet():
     assert all(v.doubt == "no evidence" and v.epoch is None and v.confidence == 0 for v in found)
 
 
+def test_a_pilot_with_a_missing_cell_claims_nothing():
+    """Its pick was compared with fewer than the calibration's picks were."""
+    setting = probed()
+    cells = shortlist(asked(setting))
+    whole = decide(piloted(setting, cells), level="pilot", calibration=calibration())
+    assert not any(v.abstained for v in whole)
+    fewer = cells | {0.9: [epoch for epoch in cells[0.9] if epoch != 24.0]}
+    light, heavy = decide(piloted(setting, fewer), level="pilot", calibration=calibration())
+    assert not light.abstained and heavy.epoch == 12.0
+    assert (heavy.doubt, heavy.confidence, heavy.expected_regret) == ("no evidence", 0.0, None)
+    assert "1 missing" in heavy.reason and "to its end" in heavy.reason
+
+
+def test_the_level_that_has_no_skill_is_not_the_next_one():
+    told = calibration()
+    assert "few batches, to score" in verdict(level="weights", told=told).would_change
+    dull = replace(told.levels["batches"], skill=(0.1, -0.1, 0.3))
+    told = replace(told, levels=told.levels | {"batches": dull, "pilot": told.levels["pilot of 3"]})
+    found = verdict(level="weights", told=told).would_change
+    assert "a pilot of 3, since a few batches tell nothing" in found
+    assert "fine-tune a pilot" in verdict(told=told).reason
+    small = replace(told, levels=told.levels | {"pilot of 3": dull})
+    assert "fine-tune a larger one" in verdict(told=small, level="pilot").reason
+
+
+def test_no_numbers_of_other_networks_are_promised_to_an_unknown_kind():
+    found = verdict(kind="batchnorm, beside other norms")
+    assert found.doubt == "outside" and "Fine-tuning two or three" in found.would_change
+    assert "%" not in found.would_change
+    assert "%" in verdict(kind="batchnorm").would_change
+    assert "Fine-tuning two or three" in verdict(kind="another", level="weights").would_change
+
+
 def test_scores_below_the_pilot_are_not_read():
     setting = probed()
     lies = replace(setting, results=setting.results.assign(score=np.arange(len(setting.results))[::-1]))

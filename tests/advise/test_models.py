@@ -12,10 +12,13 @@ from runs import hf_run, net, torch_run
 from torch import nn
 
 from twore.advise import Functions, advise
+from twore.advise.batches import kind_of
 from twore.advise.cost import affordable_permutations, duration, spectral_operations
 from twore.advise.finding import Found
 from twore.advise.models import fill_model
-from twore.checkpoints import CheckpointError
+from twore.advise.reading import open_run
+from twore.checkpoints import CheckpointError, LayerChoice
+from twore.study.pruned_scores import REPAIRS
 
 
 def found(path: Path) -> Found:
@@ -45,6 +48,22 @@ def test_a_tied_weight_that_is_stored_once(tmp_path: Path) -> None:
     stored = type(filled).from_pretrained(run / "checkpoint-1000")
     assert torch.equal(logits("gpt2", filled), logits("gpt2", stored))
     assert filled.lm_head.weight is filled.transformer.wte.weight
+
+
+def test_batchnorm_beside_other_norms_is_a_kind_of_its_own() -> None:
+    """Only its BatchNorm is repaired, so that it is none of the networks that were measured."""
+    assert kind_of(nn.Linear(2, 2)) == kind_of(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))) == "outputs"
+    normed = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    assert kind_of(normed) == "batchnorm"
+    for other in (nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.RMSNorm(4)):
+        assert kind_of(nn.Sequential(normed, other)) == "batchnorm, beside other norms"
+
+
+def test_the_repair_is_told_from_stored_names(tmp_path: Path) -> None:
+    torch.save(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).state_dict(), tmp_path / "a.pt")
+    torch.save(nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)).state_dict(), tmp_path / "b.pt")
+    repairs = [open_run([found(tmp_path / name)], LayerChoice())[0].repair for name in ("a.pt", "b.pt")]
+    assert repairs == list(REPAIRS)
 
 
 def test_functions_score_a_hugging_face_run(tmp_path: Path) -> None:

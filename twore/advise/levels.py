@@ -55,12 +55,12 @@ def shortlist(setting: SettingTables, k: int | None = None) -> dict[float, list[
 
 
 def unscored(setting: SettingTables, k: int | None = None) -> dict[float, int]:
-    """How many cells of a pilot's shortlist have no fine-tuned score in the setting's results, by ratio."""
+    """How many cells of a pilot's shortlist are not among the setting's results, by ratio."""
     lists = shortlisted(_probe(), best=cells_of(k) - 1)(all_checkpoints(setting)) or {}
     found = {}
     for ratio, epochs in lists.items():
         own = setting.results[np.abs(setting.results["ratio"] - ratio) <= RATIO_TOLERANCE]
-        found[ratio] = len(set(epochs) - set(own.loc[own["score"].notna(), "epoch"].astype(float)))
+        found[ratio] = len(set(epochs) - set(own["epoch"].astype(float)))
     return found
 
 

@@ -84,7 +84,7 @@ def page(
         "## By what pruning leaves",
         _wrapped(KEPT.format(bands=_bands(), fewest=FEWEST, used=USED)),
         _table(bands, "repair", "kept", "stated now"),
-        *_warnings(bands),
+        *warnings_of(bands),
         "## Where it does not answer",
         _reasons(rows),
         "## Intervals, regimes, expected regret",
@@ -100,15 +100,8 @@ def page(
     return "\n\n".join(parts) + "\n"
 
 
-def _by_kind(rows: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
-    """`reliability` of each kind of repair and band, with the columns repair, kept (the band) and "stated now"."""
-    own = rows[rows["level"] != "weights"]
-    found = pd.concat([reliability(part).assign(repair=kind) for kind, part in own.groupby("kind")], ignore_index=True)
-    now = [_stated(calibration, *place) for place in zip(found["repair"], found["level"], found["band"])]
-    return found.assign(kept=found["band"], **{"stated now": now})
-
-
-def _stated(calibration: Calibration, kind: str, level: str, band: str) -> str:
+def stated_now(calibration: Calibration, kind: str, level: str, band: str) -> str:
+    """The confidence that `advise` gives there, as a percentage; "–" where it does not answer."""
     about = calibration.of_kind(kind).levels.get(level)
     if about is None:
         return "–"
@@ -116,7 +109,7 @@ def _stated(calibration: Calibration, kind: str, level: str, band: str) -> str:
     return percent(own[0].confidence) if own else "–"
 
 
-def _warnings(bands: pd.DataFrame) -> list[str]:
+def warnings_of(bands: pd.DataFrame) -> list[str]:
     """Where more was stated than was right, and where a rule of thumb would have done as well."""
     answered = bands[bands["answered"] > 0]
     words = {
@@ -127,6 +120,14 @@ def _warnings(bands: pd.DataFrame) -> list[str]:
         what: [", ".join(row) for row in own[["level", "repair", "kept"]].to_numpy()] for what, own in words.items()
     }
     return [_wrapped(f"{what}: {'; '.join(rows) or 'nowhere'}.") for what, rows in named.items()]
+
+
+def _by_kind(rows: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
+    """`reliability` of each kind of repair and band, with the columns repair, kept (the band) and "stated now"."""
+    own = rows[rows["level"] != "weights"]
+    found = pd.concat([reliability(part).assign(repair=kind) for kind, part in own.groupby("kind")], ignore_index=True)
+    now = [stated_now(calibration, *place) for place in zip(found["repair"], found["level"], found["band"])]
+    return found.assign(kept=found["band"], **{"stated now": now})
 
 
 def _answering(table: pd.DataFrame) -> pd.DataFrame:
