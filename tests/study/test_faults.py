@@ -336,6 +336,18 @@ def test_a_pool_leaves_no_process_behind():
 
 
 @pytest.mark.slow
+def test_a_worker_without_a_job_so_far_is_not_waited_for():
+    """It may be importing still; one that had a job is let go by itself."""
+    pool = ProcessPool(2, threads=1)
+    pool.submit("a", _identity)
+    while not pool.wait(PATIENCE):
+        pass
+    processes = [worker.process for worker in pool._workers]
+    pool.stop(now=False)
+    assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
+
+
+@pytest.mark.slow
 def test_workers_that_die_or_hang_harm_no_other_job(toy_study, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TOY_DIED", str(tmp_path / "died"))
     study = with_faults(toy_study, "", "die", "hang", "die once", "memory")

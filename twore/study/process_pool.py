@@ -81,9 +81,11 @@ class ProcessPool:
         processes = [worker.process for worker in self._workers if worker.process is not None]
         try:
             for worker in self._workers:
+                process = worker.process
+                if process is not None and not worker.used:
+                    process.kill()  # it may still be importing, which takes seconds
                 if worker.pipe is not None:
                     worker.pipe.close()  # an idle worker reads its end, and ends
-                process = worker.process
                 if now and worker.job is not None and process is not None and process.is_alive() and process.pid:
                     os.kill(process.pid, ABANDON)
             until = time.monotonic() + (ABANDON_SECONDS if now else END_SECONDS)
@@ -101,6 +103,7 @@ class _Worker:
     def __init__(self, number: int, threads: int, gpu: str | None) -> None:
         self.number, self.threads, self.gpu = number, threads, gpu
         self.job: Any = None
+        self.used = False  # it has had a job
         self.since: float | None = None  # on the monotonic clock: when it began the job
         self.process: SpawnProcess | None = None
         self.pipe: Connection | None = None
@@ -113,7 +116,7 @@ class _Worker:
     def begin(self, job: Any, work: Callable[..., Any], args: tuple) -> None:
         """Give it a job."""
         pipe = self.start((work, args))
-        self.job, self.since = job, None
+        self.job, self.since, self.used = job, None, True
         with suppress(OSError):  # it died just now: its pipe ends, which wait() sees
             pipe.send((work, args))
 
