@@ -98,7 +98,8 @@ class Shape:
 def main() -> None:
     options = parsed()
     shape = Shape(layers=options.layers).divided(options.divide)
-    result: dict = {"benchmark": "advise_large", "options": {k: str(v) for k, v in vars(options).items()}}
+    kept = {name: str(value) for name, value in vars(options).items() if name not in ("folder", "json")}
+    result: dict = {"benchmark": "advise_large", "options": kept}
     with tempfile.TemporaryDirectory(dir=options.folder) as place:
         folder = Path(place, "run")
         for step in (1, 2):

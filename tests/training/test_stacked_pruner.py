@@ -32,6 +32,20 @@ def test_masks_hold_until_they_are_let_go() -> None:
         assert all(bool(weight[pruned].any()) != held for weight, pruned in gone)
 
 
+def test_each_pruner_takes_its_own_state_back() -> None:
+    """Masks as they were, though the weights that they came from are others."""
+    pruners, holders = [], []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        models = [ToyTask().build() for _ in range(2)]
+        pruners.append([Pruner(model, Pruning(), ratio) for model, ratio in zip(models, (0.3, 0.8))])
+        holders.append(StackedPruner(Stack(models), pruners[-1]))
+    assert any(not torch.equal(a.masks[n], b.masks[n]) for a, b in zip(*pruners) for n in a.masks)
+    holders[1].load_state_dict(holders[0].state_dict())
+    for one, other in zip(*pruners):
+        assert all(torch.equal(one.masks[name], other.masks[name]) for name in one.masks)
+
+
 def test_a_pruner_a_model() -> None:
     models = [ToyTask().build() for _ in range(2)]
     pruner = Pruner(models[0], Pruning(), 0.3)

@@ -135,7 +135,8 @@ def on_channels(x: Tensor) -> Tensor:
 
 
 def stacked(tensors: Sequence[Any]) -> Tensor:
-    """Tensors of one shape with an axis K in front, each in the memory order of the first. K x (...) -> (K, ...)"""
+    """Tensors of one shape with an axis K in front, each in the memory order of the first (which torch.stack does not
+    promise). K x (...) -> (K, ...)"""
     first: Tensor = tensors[0]
     if not first.is_contiguous() and not (first.ndim == 4 and first.is_contiguous(memory_format=torch.channels_last)):
         return torch.stack(list(tensors))
