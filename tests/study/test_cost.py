@@ -132,6 +132,8 @@ def test_assumed_pace(sized_study):
     assert pace.batch == pytest.approx(3 * 104 * 16 / speed.rate + 2 * speed.overhead)
     assert (pace.batches, pace.evaluation) == (3, pytest.approx(72 * 104 / speed.rate))
     assert pace.reading == pytest.approx(48 * 104 / speed.rate)
+    short = replace(sized_study.dense, share=0.7)
+    assert assumed_pace(sized_study, short) == replace(pace, batches=2)
     assert assumed_pace(replace(sized_study, task=ToyTask()), sized_study.dense) is None
     assert speed.source in assumed_source(sized_study.numerics)
     assert "factor of 3" in assumed_source(sized_study.numerics)
