@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -46,6 +47,12 @@ class SizedToy(ToyTask):
         if self.absent:
             raise DataError("no data: name a folder")
         return super().load(folder, device)
+
+
+class TokenToy(SizedToy):
+    """The same, with batches counted in tokens, four an example."""
+
+    example_size: ClassVar[int] = 4
 
 
 @pytest.fixture
@@ -134,6 +141,8 @@ def test_assumed_pace(sized_study):
     assert pace.reading == pytest.approx(48 * 104 / speed.rate)
     short = replace(sized_study.dense, share=0.7)
     assert assumed_pace(sized_study, short) == replace(pace, batches=2)
+    tokens = assumed_pace(replace(sized_study, task=TokenToy()), sized_study.dense)  # 16 tokens hold 4 examples
+    assert tokens.batches == 12 and tokens.batch == pytest.approx(3 * 104 * 4 / speed.rate + 2 * speed.overhead)
     assert assumed_pace(replace(sized_study, task=ToyTask()), sized_study.dense) is None
     assert speed.source in assumed_source(sized_study.numerics)
     assert "factor of 3" in assumed_source(sized_study.numerics)
