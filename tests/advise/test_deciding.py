@@ -203,7 +203,16 @@ def test_no_numbers_of_other_networks_are_promised_to_an_unknown_kind():
     assert found.doubt == "outside" and "fine-tune two or three" in found.would_change
     assert "with BatchNorm beside other norms" in found.reason and "%" not in found.would_change
     assert "%" in verdict(kind="batchnorm").would_change
-    assert "fine-tune two or three" in verdict(kind="another", level="weights").would_change
+    unmeasured = replace(asked(probed()), checkpoints=probed().checkpoints.drop(columns="powerlaw_alpha"))
+    (_, bare) = decide(unmeasured, level="weights", calibration=calibration(), kind="another")
+    assert bare.doubt == "no evidence"
+    for said in (verdict(kind="another", level="weights").would_change, bare.would_change):
+        assert said.startswith("A few batches would not answer here. Networks with another were never")
+    (_, bare) = decide(unmeasured, level="weights", calibration=calibration(), kind="batchnorm")
+    assert bare.would_change.startswith("Next: a few batches")
+    dull = replace(calibration().levels["batches"], skill=(0.1, -0.1, 0.3))  # of whichever kind comes first
+    told = replace(calibration(), levels=calibration().levels | {"batches": dull})
+    assert verdict(kind="another", told=told).doubt == "outside"
 
 
 def test_a_pilot_that_would_not_answer_is_not_recommended():

@@ -73,7 +73,10 @@ def test_batchnorm_beside_other_norms_is_a_kind_of_its_own(model: nn.Module, kin
     [
         (nn.BatchNorm1d, "Next: a few batches"),
         (nn.LayerNorm, "Next: a pilot of 3, since a few batches tell nothing"),
-        (lambda n: nn.Sequential(nn.BatchNorm1d(n), nn.LayerNorm(n)), "Next: fine-tune two or three"),
+        (
+            lambda n: nn.Sequential(nn.BatchNorm1d(n), nn.LayerNorm(n)),
+            "A few batches would not answer here. Networks with BatchNorm beside other norms",
+        ),
     ],
 )
 def test_from_weights_alone_the_next_level_is_that_of_the_kind(norm: Callable, said: str, tmp_path: Path) -> None:

@@ -123,7 +123,6 @@ def see(setting: SettingTables, *, level: str, k: int | None = None, batches: Se
 
 def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -> list[Verdict]:
     """The verdicts of what was seen, ratios ascending; kind as in `decide`."""
-    known = kind is None or kind in calibration.kinds
     calibration = calibration.of_kind(kind)
     about = calibration.level(seen.level, seen.k)
     verdicts = []
@@ -141,7 +140,7 @@ def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -
                 doubt = unclear(shape, epoch, seen.level)
             band = band if doubt is None else None  # its numbers are of clear signals
         story = wording.Story(ratio, seen.level, seen.k, epoch, shape, about, band)
-        following = None if outside or not known else _following(seen, shape, calibration, kind)
+        following = None if outside else _following(seen, shape, calibration, kind)
         verdicts.append(
             Verdict(
                 ratio=ratio,
@@ -169,11 +168,8 @@ def _following(seen: Seen, shape: Shape | None, calibration: Calibration, kind: 
     elif seen.level == "pilot":
         k = next((number for number in calibration.pilots() if number > k), 0)
     about = calibration.level(level, k) if k else None
-    doubt = None
-    if about is not None and shape is not None:
-        scored = seen.level != "weights"
-        doubt = _outside(shape, about, calibration.kinds, level=level, kind=kind, scored=scored)
-    return Following(level, k, about, doubt)
+    scored = seen.level != "weights"
+    return Following(level, k, about, _outside(shape, about, calibration.kinds, level=level, kind=kind, scored=scored))
 
 
 def _outside(
@@ -182,19 +178,19 @@ def _outside(
 ) -> Doubt | None:  # fmt: skip
     """Why the calibration of a level says nothing for an answer here, and what to do then; None when it does.
 
-    scored: whether the shape is that of a pruned score, which tells what pruning leaves.
+    scored: whether the shape is that of a pruned score, which tells what pruning leaves; else there need be none.
     """
     if about is None:
         return wording.not_calibrated(level)
+    if level != "weights" and kind is not None and kind not in kinds:
+        return wording.other_kind(kind, kinds, level)
     if shape is None:
-        return wording.no_signal(level)
+        return wording.no_signal(level) if scored else None
     number = len(shape.epochs)
     if number < 2:
         return wording.one_checkpoint()
     if not about.has_skill:
         return wording.no_skill(level, about)
-    if kind is not None and kind not in kinds:
-        return wording.other_kind(kind, kinds, level)
     if not about.ratios[0] - RATIO_TOLERANCE <= shape.ratio <= about.ratios[1] + RATIO_TOLERANCE:
         return wording.other_ratio(shape.ratio, about.ratios, level)
     fewest, most = ceil(about.checkpoints[0] / SHORTER), LONGER[level] * about.checkpoints[1]

@@ -233,8 +233,7 @@ def _by_hand(level: str) -> str:
 def _gain(story: Story, following: Level) -> str:
     """What the following level costs, and what its picks lost where pruning leaves as much."""
     cost = f"it cost {percent(following.cost)} of fine-tuning everything in the studies measured and"
-    shape = None if story.level == "weights" else story.shape  # of weights it says nothing of what pruning leaves
-    band = None if shape is None else following.band_of(shape.kept)
+    band = None if story.shape is None else following.band_of(story.shape.kept)  # of weights: NaN, so none
     if band is None:
         answered = [each for each in following.bands if following.answers(each)]
         mean = sum(each.regret[0] * each.pairs for each in answered) / max(1, sum(each.pairs for each in answered))
