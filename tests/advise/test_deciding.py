@@ -9,6 +9,7 @@ import pytest
 from probed import HEAVY, LIGHT, asked, calibration, piloted, probed
 
 from twore.advise.deciding import conclude, decide, see
+from twore.advise.kinds import MIXED
 from twore.advise.levels import shortlist
 
 
@@ -189,7 +190,7 @@ def test_the_level_that_has_no_skill_is_not_the_next_one():
     told = calibration()
     assert "few batches, to score" in verdict(level="weights", told=told).would_change
     dull = replace(told.levels["batches"], skill=(0.1, -0.1, 0.3))
-    told = replace(told, levels=told.levels | {"batches": dull, "pilot": told.levels["pilot of 3"]})
+    told = replace(told, levels=told.levels | {"batches": dull})
     found = verdict(level="weights", told=told).would_change
     assert "a pilot of 3, since a few batches tell nothing" in found
     assert "fine-tune a pilot" in verdict(told=told).reason
@@ -198,11 +199,69 @@ def test_the_level_that_has_no_skill_is_not_the_next_one():
 
 
 def test_no_numbers_of_other_networks_are_promised_to_an_unknown_kind():
-    found = verdict(kind="batchnorm, beside other norms")
-    assert found.doubt == "outside" and "Fine-tuning two or three" in found.would_change
-    assert "%" not in found.would_change
+    found = verdict(kind=MIXED)
+    assert found.doubt == "outside" and "fine-tune two or three" in found.would_change
+    assert "with BatchNorm beside other norms" in found.reason and "%" not in found.would_change
     assert "%" in verdict(kind="batchnorm").would_change
-    assert "Fine-tuning two or three" in verdict(kind="another", level="weights").would_change
+    unmeasured = replace(asked(probed()), checkpoints=probed().checkpoints.drop(columns="powerlaw_alpha"))
+    (_, bare) = decide(unmeasured, level="weights", calibration=calibration(), kind="another")
+    assert bare.doubt == "no evidence"
+    for said in (verdict(kind="another", level="weights").would_change, bare.would_change):
+        assert said.startswith("A few batches would not answer here. Networks with another were never")
+    (_, bare) = decide(unmeasured, level="weights", calibration=calibration(), kind="batchnorm")
+    assert bare.would_change.startswith("Next: a few batches")
+    dull = replace(calibration().levels["batches"], skill=(0.1, -0.1, 0.3))  # of whichever kind comes first
+    told = replace(calibration(), levels=calibration().levels | {"batches": dull})
+    assert verdict(kind="another", told=told).doubt == "outside"
+
+
+def test_a_pilot_that_would_not_answer_is_not_recommended():
+    told = calibration()
+    pilot = told.levels["pilot of 3"]
+
+    def said(level="batches", **changes):
+        own = replace(told, levels=told.levels | {"pilot of 3": replace(pilot, **changes)})
+        return verdict(level=level, told=own, kind="batchnorm").would_change
+
+    assert said().startswith("Next: a pilot that fine-tunes 3")
+    assert "A pilot of 3 would not answer here. 6 checkpoints are outside the 2 to 4" in said(checkpoints=(4, 4))
+    assert "Ratio 0.9 lies outside" in said(ratios=(0.3, 0.8))
+    assert "keeps 18 % of its score, for which too few" in said(bands=pilot.bands[1:])
+    assert "does not clearly beat" in said(skill=(0.1, -0.1, 0.3))
+    worse = replace(pilot.bands[0], regret=(2.2, 1.0, 3.0))
+    assert "would not answer here" in said(bands=(worse, *pilot.bands[1:]))
+    few = replace(told.levels["batches"], checkpoints=(3, 3))  # six are twice as many
+    own = replace(told, levels=told.levels | {"batches": few, "pilot of 3": replace(pilot, checkpoints=(3, 3))})
+    assert "A pilot of 3 would not answer" in verdict(told=own).would_change
+    assert verdict(level="weights", told=own).would_change.startswith("Next: a few batches")
+    few = replace(few, checkpoints=(2, 2))
+    own = replace(told, levels=told.levels | {"batches": few})
+    assert "A few batches would not answer here. 6 check" in verdict(level="weights", told=own).would_change
+
+
+def test_a_larger_pilot_is_next_until_there_is_none():
+    told = calibration()
+    assert verdict(level="pilot").would_change.startswith("A second dense run")
+    told = replace(told, levels=told.levels | {"pilot of 4": told.levels["pilot of 3"]})
+    assert "a pilot of 4 instead of 3" in verdict(level="pilot", told=told).would_change
+
+
+def test_whoever_ran_a_pilot_is_not_told_to_fine_tune():
+    for changes in ({"ratios": (0.3, 0.85)}, {"bands": calibration().levels["batches"].bands[1:]}, {"kind": MIXED}):
+        found = verdict(level="pilot", **changes)
+        assert found.doubt == "outside" and "fine-tune two" not in found.reason + found.would_change
+        assert "compare the scores of the fine-tuned" in found.reason and found.would_change.startswith("Next: compare")
+        assert "fine-tune two" in verdict(**changes).reason
+
+
+def test_what_the_next_level_loses_is_told_of_the_same_band():
+    """Without a band of its own level (an unclear signal), and in the mean only where nothing is known of it."""
+    told = calibration()  # whose bands have equally many pairs
+    assert "loses 0.5 points in the mean where pruning leaves the network broken" in verdict((30.0,) * 6).would_change
+    bands = told.levels["batches"].bands
+    lost = [replace(band, regret=(mean, 0.0, 9.0)) for band, mean in zip(bands, (0.5, 1.5, 7.0))]  # no answer at 7
+    told = replace(told, levels=told.levels | {"batches": replace(told.levels["batches"], bands=tuple(lost))})
+    assert "loses 1.0 points in the mean where it answers" in verdict(level="weights", told=told).would_change
 
 
 def test_scores_below_the_pilot_are_not_read():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,13 +13,11 @@ from runs import hf_run, net, torch_run
 from torch import nn
 
 from twore.advise import Functions, advise
-from twore.advise.batches import kind_of
 from twore.advise.cost import affordable_permutations, duration, spectral_operations
 from twore.advise.finding import Found
+from twore.advise.kinds import MIXED, kind_of, stored_kind
 from twore.advise.models import fill_model
-from twore.advise.reading import open_run
-from twore.checkpoints import CheckpointError, LayerChoice
-from twore.study.pruned_scores import REPAIRS
+from twore.checkpoints import CheckpointError, open_checkpoint
 
 
 def found(path: Path) -> Found:
@@ -50,20 +49,41 @@ def test_a_tied_weight_that_is_stored_once(tmp_path: Path) -> None:
     assert filled.lm_head.weight is filled.transformer.wte.weight
 
 
-def test_batchnorm_beside_other_norms_is_a_kind_of_its_own() -> None:
-    """Only its BatchNorm is repaired, so that it is none of the networks that were measured."""
-    assert kind_of(nn.Linear(2, 2)) == kind_of(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))) == "outputs"
-    normed = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-    assert kind_of(normed) == "batchnorm"
-    for other in (nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.RMSNorm(4)):
-        assert kind_of(nn.Sequential(normed, other)) == "batchnorm, beside other norms"
+NORMED = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
 
 
-def test_the_repair_is_told_from_stored_names(tmp_path: Path) -> None:
-    torch.save(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).state_dict(), tmp_path / "a.pt")
-    torch.save(nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)).state_dict(), tmp_path / "b.pt")
-    repairs = [open_run([found(tmp_path / name)], LayerChoice())[0].repair for name in ("a.pt", "b.pt")]
-    assert repairs == list(REPAIRS)
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (nn.Linear(2, 2), "outputs"),
+        (nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), "outputs"),
+        (NORMED, "batchnorm"),
+        (nn.Sequential(NORMED, nn.PReLU()), "batchnorm"),  # one slope, no norm
+        *((nn.Sequential(NORMED, other), MIXED) for other in (nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.RMSNorm(4))),
+    ],
+)
+def test_batchnorm_beside_other_norms_is_a_kind_of_its_own(model: nn.Module, kind: str, tmp_path: Path) -> None:
+    """Only its BatchNorm is repaired, so that it is none of the networks that were measured. A file tells as much."""
+    torch.save(model.state_dict(), tmp_path / "a.pt")
+    assert kind_of(model) == stored_kind(open_checkpoint(tmp_path / "a.pt")) == kind
+
+
+@pytest.mark.parametrize(
+    ("norm", "said"),
+    [
+        (nn.BatchNorm1d, "Next: a few batches"),
+        (nn.LayerNorm, "Next: a pilot of 3, since a few batches tell nothing"),
+        (
+            lambda n: nn.Sequential(nn.BatchNorm1d(n), nn.LayerNorm(n)),
+            "A few batches would not answer here. Networks with BatchNorm beside other norms",
+        ),
+    ],
+)
+def test_from_weights_alone_the_next_level_is_that_of_the_kind(norm: Callable, said: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(16, 24), norm(24), nn.ReLU(), nn.Linear(24, 10))
+    run = torch_run(tmp_path / "run", model, [f"net-{i}.pt" for i in range(1, 7)])
+    (verdict,) = advise(run, ratios=(0.9,), cache=tmp_path / "cache").verdicts
+    assert verdict.would_change.startswith(said)
 
 
 def test_functions_score_a_hugging_face_run(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ def test_another_ratio_or_checkpoint_costs_only_its_own_cells(tmp_path: Path) ->
     first = ask(run, cache, (0.5,))
     done = cells(cache)
     assert len(done) == len(first.cells) == 2 and contents(run) == before
+    best, other = first.cells.sort_values("valid_score", ascending=False).itertuples()
+    words = f"net-{best.epoch:g}.pt {best.valid_score:.1f}; net-{other.epoch:g}.pt {other.valid_score:.1f}"
+    assert f"fine-tuned: {words}\n" in first.to_text() and f"<dd>{words}</dd>" in first.to_html()
     second = ask(run, cache)
     assert len(second.cells) == 4 and done.items() <= cells(cache).items()
     assert any("2 of 4 cells fine-tuned now" in cost for cost in second.costs)

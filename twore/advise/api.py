@@ -14,6 +14,7 @@ from twore.advise.calibration import shipped
 from twore.advise.deciding import decide
 from twore.advise.evidence import measuring_for, weights_evidence
 from twore.advise.finding import Paths, find_checkpoints, refuse_inside
+from twore.advise.kinds import stored_kind
 from twore.advise.models import layers_of
 from twore.advise.pilot import Pilot, pilot_evidence
 from twore.advise.reading import Tell, open_run
@@ -79,7 +80,7 @@ def advise(
     opened = open_run(run.checkpoints, choice, None if probe is None else _by_model(probe, pruning_of(choice)))
     measuring = measuring_for(opened, asked, spectra=options.spectra, permutations=options.permutations)
     evidence = weights_evidence(run, opened, measuring, store, metric=options.metric, say=say)
-    level, kind = "weights", opened[0].repair  # which says what the next level would buy
+    level, kind = "weights", stored_kind(opened[0].checkpoint)  # which says what the next level would buy
     if probe is not None:
         kind = batches_evidence(evidence, opened, probe, pruning_of(choice), store, say=say)
         level = "batches"

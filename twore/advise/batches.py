@@ -21,17 +21,17 @@ from torch import nn
 from twore.advise.cache import Cache
 from twore.advise.cost import duration
 from twore.advise.evidence import Evidence, Say, is_initial
+from twore.advise.kinds import kind_of
 from twore.advise.models import fill_model, tied_weights
 from twore.advise.reading import Opened
 from twore.pruning.spec import Pruning
 from twore.study.identity import canonical
-from twore.study.pruned_scores import REPAIRS, Scoring, pruned_scores, repair_of, scoring_of
+from twore.study.pruned_scores import Scoring, pruned_scores, scoring_of
 from twore.tasks.base import Task, TaskData
 from twore.training import Numerics
 from twore.training.numerics import resolve
 
 BATCHES = 4  # as a study's probe_batches
-NORMS = ("LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm")  # parts of the names of norms that are not repaired
 
 
 @dataclass(frozen=True)
@@ -115,15 +115,6 @@ class TaskProbe:
 Probe = Functions | TaskProbe
 
 
-def kind_of(model: nn.Module) -> str:
-    """How a network is repaired, as calibrations call it: `repair_of`; of one that has other norms beside BatchNorm, so
-    that only part of it is repaired, a kind of its own, which was never calibrated."""
-    kind = repair_of(model)
-    names = {type(module).__name__ for module in model.modules()}
-    mixed = kind == REPAIRS[0] and any(part in name for name in names for part in NORMS)
-    return f"{kind}, beside other norms" if mixed else kind
-
-
 def with_tied_dense(model: nn.Module, pruning: Pruning) -> Pruning:
     """The pruning with tied weights left dense, as `advise` does at every level."""
     tied = tied_weights(model)
@@ -134,7 +125,7 @@ def batches_evidence(
     evidence: Evidence, opened: Sequence[Opened], probe: Probe, pruning: Pruning, cache: Cache, *, say: Say
 ) -> str:
     """Add pruned_score and recalibrated_score to the evidence's probes, and what the final checkpoint scores unpruned,
-    against which the verdict holds what pruning leaves; returns how networks were repaired, `kind_of`."""
+    against which the verdict holds what pruning leaves; returns the kind of network, `kind_of`."""
     started = time.monotonic()
     model = probe.build()
     kind, own = kind_of(model), with_tied_dense(model, pruning)

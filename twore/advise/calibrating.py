@@ -118,7 +118,7 @@ def _provenance(folders: Sequence[Path], trials: Sequence[Trial]) -> dict[str, A
     """Which folders, with the settings each adds (0: for want of tables or of its kind), which code, when."""
     names = ["/".join(folder.resolve().parts[-2:]) for folder in folders]
     known = kinds(trials)
-    own = [t for t in trials if t.kind is None or t.kind in known]
+    own = [t for t in trials if t.kind in known]
     added = {name: len({t.setting for t in own if t.setting.split(":")[0] == name}) for name in names}
     now = datetime.datetime.now(datetime.UTC).date().isoformat()
     return {"folders": added, "commit": code_version(), "date": now}

@@ -16,6 +16,7 @@ from typing import Any
 from twore.advise.levels import cells_of, check_level
 
 SHIPPED = Path(__file__).with_name("calibration.json")
+WORTH = 0.1  # points: a rule of thumb, or the next level, has to lose this much less to be preferred; our choice
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,10 @@ class Level:
     def has_skill(self) -> bool:
         """Whether it beats the rules of thumb: the range of its skill lies above 0."""
         return self.skill[1] > 0
+
+    def answers(self, band: Band) -> bool:
+        """Whether it ever answers in a band: it has skill, and no rule of thumb does better there."""
+        return self.has_skill and band.regret[0] <= band.trivial_regret + WORTH
 
     def band_of(self, kept: float) -> Band | None:
         """The band of a share kept; None where none was calibrated."""

@@ -13,9 +13,9 @@ import numpy as np
 
 from twore.advise import wording
 from twore.advise.calibration import Band, Calibration, Level
-from twore.advise.levels import all_checkpoints, check_level, rule_of, trivial_picks, unscored
+from twore.advise.levels import all_checkpoints, cells_of, check_level, rule_of, trivial_picks, unscored
 from twore.advise.shape import Shape, noise_range, shapes
-from twore.advise.wording import Doubt
+from twore.advise.wording import Doubt, Following
 from twore.analysis.boundary import LABELS
 from twore.analysis.grid import RATIO_TOLERANCE, mean_grid
 from twore.analysis.rules import axes
@@ -123,14 +123,13 @@ def see(setting: SettingTables, *, level: str, k: int | None = None, batches: Se
 
 def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -> list[Verdict]:
     """The verdicts of what was seen, ratios ascending; kind as in `decide`."""
-    known = kind is None or kind in calibration.kinds
     calibration = calibration.of_kind(kind)
     about = calibration.level(seen.level, seen.k)
     verdicts = []
     for ratio in seen.ratios:
         shape, epoch = seen.shapes.get(ratio), seen.picks.get(ratio)
         band = None if about is None or shape is None else about.band_of(shape.kept)
-        doubt = _outside(shape, about, band, calibration.kinds, level=seen.level, kind=kind)
+        doubt = _outside(shape, about, calibration.kinds, level=seen.level, kind=kind)
         outside = doubt is not None and doubt.short == wording.OUTSIDE
         if outside:
             band = None  # its numbers are of other cases: none is stated, not even beside "no answer"
@@ -141,6 +140,7 @@ def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -
                 doubt = unclear(shape, epoch, seen.level)
             band = band if doubt is None else None  # its numbers are of clear signals
         story = wording.Story(ratio, seen.level, seen.k, epoch, shape, about, band)
+        following = None if outside else _following(seen, shape, calibration, kind)
         verdicts.append(
             Verdict(
                 ratio=ratio,
@@ -149,7 +149,7 @@ def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -
                 confidence=0.0 if band is None or epoch is None else band.confidence,
                 abstained=doubt is not None,
                 reason=wording.why(story) if doubt is None else doubt.reason,
-                would_change=wording.BY_HAND if outside or not known else wording.would_change(story, calibration),
+                would_change=wording.would_change(story, following),
                 regime=None if outside else _regime(seen, ratio, shape, about),
                 trivial_rules=seen.trivial[ratio],
                 expected_regret=None if band is None else band.regret,
@@ -160,36 +160,50 @@ def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -
     return verdicts
 
 
+def _following(seen: Seen, shape: Shape | None, calibration: Calibration, kind: str | None) -> Following:
+    """The next level of evidence, and whether it would answer at a shape's ratio."""
+    level, k, batches = "pilot", cells_of(seen.k), calibration.level("batches")
+    if seen.level == "weights" and batches is not None and batches.has_skill:
+        level = "batches"
+    elif seen.level == "pilot":
+        k = next((number for number in calibration.pilots() if number > k), 0)
+    about = calibration.level(level, k) if k else None
+    scored = seen.level != "weights"
+    return Following(level, k, about, _outside(shape, about, calibration.kinds, level=level, kind=kind, scored=scored))
+
+
 def _outside(
-    shape: Shape | None, about: Level | None, band: Band | None, kinds: tuple[str, ...], *, level: str, kind: str | None
-) -> Doubt | None:
-    """Why the calibration says nothing for an answer here, and what to do then; None when it does."""
+    shape: Shape | None, about: Level | None, kinds: tuple[str, ...], *, level: str, kind: str | None,
+    scored: bool = True,
+) -> Doubt | None:  # fmt: skip
+    """Why the calibration of a level says nothing for an answer here, and what to do then; None when it does.
+
+    scored: whether the shape is that of a pruned score, which tells what pruning leaves; else there need be none.
+    """
     if about is None:
         return wording.not_calibrated(level)
+    if level != "weights" and kind is not None and kind not in kinds:
+        return wording.other_kind(kind, kinds, level)
     if shape is None:
-        return wording.no_signal(level)
+        return wording.no_signal(level) if scored else None
     number = len(shape.epochs)
     if number < 2:
         return wording.one_checkpoint()
     if not about.has_skill:
         return wording.no_skill(level, about)
-    if kind is not None and kind not in kinds:
-        return wording.other_kind(kind, kinds)
     if not about.ratios[0] - RATIO_TOLERANCE <= shape.ratio <= about.ratios[1] + RATIO_TOLERANCE:
-        return wording.other_ratio(shape.ratio, about.ratios)
+        return wording.other_ratio(shape.ratio, about.ratios, level)
     fewest, most = ceil(about.checkpoints[0] / SHORTER), LONGER[level] * about.checkpoints[1]
     if not fewest <= number <= most:
         return wording.other_number(number, fewest, most)
+    if not scored:
+        return None
     if shape.low < 0 or shape.whole <= SHARE or not shape.peak <= OVER * shape.whole:
         return wording.other_score(shape)
+    band = about.band_of(shape.kept)
     if band is None:
-        return wording.no_band(shape)
-    return wording.trivial_is_better(band) if silent_at(about, band) else None
-
-
-def silent_at(about: Level, band: Band) -> bool:
-    """Whether a level never answers in a band: rules of thumb do better there, or the level has no skill at all."""
-    return not about.has_skill or band.regret[0] > band.trivial_regret + wording.WORTH
+        return wording.no_band(shape, level)
+    return None if about.answers(band) else wording.trivial_is_better(band)
 
 
 def unclear(shape: Shape, epoch: float, level: str) -> Doubt | None:

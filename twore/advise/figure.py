@@ -91,7 +91,7 @@ def _answers(ax: Axes, advice: Advice) -> None:
     ax.set_xlim(positions.min() - margin, positions.max() + margin)
     ax.set_ylabel("ratio")
     ax.set_xlabel(
-        f"{advice.unit}   \nstar: prune this; bar: where the best lies; square: final; other marks: rules of thumb"
+        f"{advice.unit}\nstar: prune this; bar: where the best lies\nsquare: final; other marks: rules of thumb"
     )
     ax.set_title("which checkpoint to prune", loc="left")
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from twore.advise.advice import Advice
 from twore.advise.figure import alt, image
-from twore.advise.text import headline, rules_in_words, short_names
+from twore.advise.text import fine_tuned, headline, rules_in_words, short_names
 
 SHOWN = (  # of the weights-only metrics; the JSON has all
     "lr", "train_loss", "valid_score", "random_distance", "powerlaw_alpha", "stable_rank", "distance_from_init",
@@ -53,6 +53,7 @@ def _verdict(advice: Advice, number: int) -> dict[str, str]:
         "regret": f"{regret[0]:.1f} ({regret[1]:.1f} to {regret[2]:.1f})" if answered and regret else "",
         "regime": (verdict.regime or "") if answered else "",
         "reason": verdict.reason, "rules": rules_in_words(advice, verdict),
+        "fine_tuned": fine_tuned(advice, verdict),
         "next": verdict.would_change.removeprefix("Next: "),
         "settings": f"{verdict.settings}" if answered else "",
     }  # fmt: skip

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from twore.advise.finding import Found
 from twore.checkpoints import Checkpoint, CheckpointError, Layer, LayerChoice, Layers, find_layers, open_checkpoint
-from twore.study.pruned_scores import REPAIRS
 
 
 @dataclass(frozen=True)
@@ -21,11 +20,6 @@ class Opened:
     checkpoint: Checkpoint
     layers: tuple[Layer, ...]
     notes: tuple[str, ...]  # what was left dense, and why
-
-    @property
-    def repair(self) -> str:
-        """How such a network is repaired after pruning, as its stored names tell: `pruned_scores.REPAIRS`."""
-        return REPAIRS[0] if any(name.endswith("running_mean") for name in self.checkpoint.tensors) else REPAIRS[1]
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

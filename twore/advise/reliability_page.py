@@ -9,7 +9,6 @@ import pandas as pd
 
 from twore.advise.calibrating import BANDS, COVERAGE, FEWEST, STATED, USED
 from twore.advise.calibration import Calibration
-from twore.advise.deciding import silent_at
 from twore.advise.reliability import ALL, reliability
 from twore.advise.wording import percent
 
@@ -105,7 +104,7 @@ def stated_now(calibration: Calibration, kind: str, level: str, band: str) -> st
     about = calibration.of_kind(kind).levels.get(level)
     if about is None:
         return "–"
-    own = [each for each in about.bands if each.name == band and not silent_at(about, each)]
+    own = [each for each in about.bands if each.name == band and about.answers(each)]
     return percent(own[0].confidence) if own else "–"
 
 

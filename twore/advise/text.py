@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import fill
 
+import numpy as np
+
 from twore.advise.advice import Advice
 from twore.advise.deciding import Verdict
+from twore.analysis.regimes import selection_column
 
 WIDTH = 110  # columns
 LEVELS = {
@@ -56,10 +59,12 @@ def table(advice: Advice) -> list[str]:
 
 
 def paragraph(advice: Advice, verdict: Verdict) -> list[str]:
-    """Why, what the rules of thumb say, what would change it."""
+    """Why, what the rules of thumb say, what a pilot scored, what would change it."""
     lines = [f"ratio {verdict.ratio:g}: {verdict.reason}", f"  rules of thumb: {rules_in_words(advice, verdict)}"]
     if verdict.settings and not verdict.abstained:
         lines.append(f"  rests on {verdict.settings} independent settings of the calibration")
+    if scores := fine_tuned(advice, verdict):
+        lines.append(f"  fine-tuned: {scores}")
     lines.append(f"  {verdict.would_change}")
     return [_wrapped(line, "  ") for line in lines]
 
@@ -71,6 +76,15 @@ def rules_in_words(advice: Advice, verdict: Verdict) -> str:
     for rule, position in verdict.trivial_rules.items():
         rules.setdefault(names[_nearest(names, position)], []).append(rule)
     return "; ".join(f"{name} ({', '.join(rule)})" for name, rule in rules.items()) or "none applies"
+
+
+def fine_tuned(advice: Advice, verdict: Verdict) -> str:
+    """The scores that a pilot chose by at this ratio, best first; "" below a pilot."""
+    if advice.cells.empty:
+        return ""
+    names, column = short_names(advice), selection_column(advice.cells)
+    own = advice.cells[np.isclose(advice.cells["ratio"], verdict.ratio)].sort_values(column, ascending=False)
+    return "; ".join(f"{names[_nearest(names, at)]} {score:.1f}" for at, score in zip(own["epoch"], own[column]))
 
 
 def short_names(advice: Advice) -> dict[float, str]:

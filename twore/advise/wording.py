@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from twore.advise.calibration import Band, Calibration, Level
+from twore.advise.calibration import WORTH, Band, Level
+from twore.advise.kinds import NETWORKS
 from twore.advise.levels import cells_of
 from twore.advise.shape import Shape
 
-WORTH = 0.1  # points: a rule of thumb, or the next level, has to lose this much less to be preferred; our choice
 OUTSIDE = "outside"  # what was calibrated: nothing is known of such cases
-BY_HAND = "Fine-tuning two or three checkpoints at this ratio and comparing their scores."
 
 
 class Doubt(NamedTuple):
@@ -34,6 +33,16 @@ class Story:
     band: Band | None
 
 
+class Following(NamedTuple):
+    """The next level of evidence: its name and cells, its calibration (None: not calibrated, or there is no further
+    one), and why it would not answer here (None: as far as can be told, it would)."""
+
+    level: str
+    k: int
+    about: Level | None
+    doubt: Doubt | None
+
+
 def why(story: Story) -> str:
     """Why this checkpoint; of a verdict without doubt, which has a shape and a band."""
     shape, band = story.shape, story.band
@@ -54,21 +63,25 @@ def why(story: Story) -> str:
     )
 
 
-def would_change(story: Story, calibration: Calibration) -> str:
-    """What would change the answer: what the next level of evidence buys, and what it costs."""
-    cells = cells_of(story.k)
-    if story.level == "weights":
-        batches, pilot = calibration.level("batches"), calibration.level("pilot")
-        if batches is not None and not batches.has_skill and pilot is not None:
-            return _next(story, pilot, f"Next: a pilot of {cells}, since a few batches tell nothing of such networks")
-        return _next(story, batches, "Next: a few batches, to score each pruned checkpoint once")
-    if story.level == "batches":
-        what = f"Next: a pilot that fine-tunes {cells} of the checkpoints at this ratio"
-        return _next(story, calibration.level("pilot", cells), what)
-    more = [number for number in calibration.pilots() if number > cells]
-    if more:
-        return _next(story, calibration.level("pilot", more[0]), f"Next: a pilot of {more[0]} instead of {cells}")
-    return "A second dense run: trainings of one network differ by more than a larger pilot gains."
+def would_change(story: Story, following: Following | None) -> str:
+    """What would change the answer: what the next level of evidence buys, and what it costs. following: None where no
+    level answers."""
+    if following is not None and following.about is None and story.level == "pilot":
+        return "A second dense run: trainings of one network differ by more than a larger pilot gains."
+    if following is None or following.about is None:
+        return f"Next: {_by_hand(story.level)}."
+    if following.doubt is not None:
+        what = "A few batches" if following.level == "batches" else f"A pilot of {following.k}"
+        return f"{what} would not answer here. {following.doubt.reason}"
+    if following.level == "batches":
+        what = "a few batches, to score each pruned checkpoint once"
+    else:
+        what = {
+            "weights": f"a pilot of {following.k}, since a few batches tell nothing of such networks",
+            "batches": f"a pilot that fine-tunes {following.k} of the checkpoints at this ratio",
+            "pilot": f"a pilot of {following.k} instead of {cells_of(story.k)}",
+        }[story.level]
+    return f"Next: {what}; {_gain(story, following.about)}."
 
 
 def not_calibrated(level: str) -> Doubt:
@@ -121,22 +134,20 @@ def no_skill(level: str, about: Level) -> Doubt:
     )
 
 
-def other_kind(kind: str, kinds: tuple[str, ...]) -> Doubt:
+def other_kind(kind: str, kinds: tuple[str, ...], level: str) -> Doubt:
     """A kind of network that was never calibrated. kind, kinds: as `decide` and `Calibration.kinds`."""
-    known = " or ".join(kinds) or "nothing"
+    known = " or ".join(NETWORKS.get(each, each) for each in kinds)
     return Doubt(
         OUTSIDE,
-        f"Networks repaired by {kind!r} before scoring were never calibrated (only by {known}): fine-tune two or three "
-        "checkpoints at this ratio and compare their scores yourself.",
+        f"Networks with {NETWORKS.get(kind, kind)} were never calibrated (only those with {known}): {_by_hand(level)}.",
     )
 
 
-def other_ratio(ratio: float, ratios: tuple[float, float]) -> Doubt:
+def other_ratio(ratio: float, ratios: tuple[float, float], level: str) -> Doubt:
     """A ratio beyond the calibrated ones, fractions removed."""
     return Doubt(
         OUTSIDE,
-        f"Ratio {ratio:g} lies outside the calibrated {ratios[0]:g} to {ratios[1]:g}: fine-tune two or three "
-        "checkpoints there and compare their scores yourself.",
+        f"Ratio {ratio:g} lies outside the calibrated {ratios[0]:g} to {ratios[1]:g}: {_by_hand(level)}.",
     )
 
 
@@ -144,7 +155,7 @@ def other_number(number: int, fewest: int, most: int) -> Doubt:
     """More or fewer checkpoints than the calibration stands."""
     what = "save more of them" if number < fewest else "name fewer of them, evenly spread, the final one among them"
     return Doubt(
-        OUTSIDE, f"{number} checkpoints are outside the {fewest} to {most} that the calibration stands: {what}."
+        OUTSIDE, f"{number} checkpoints are outside the {fewest} to {most} that the calibration covers: {what}."
     )
 
 
@@ -157,12 +168,12 @@ def other_score(shape: Shape) -> Doubt:
     )
 
 
-def no_band(shape: Shape) -> Doubt:
+def no_band(shape: Shape, level: str) -> Doubt:
     """What pruning leaves was seen in too few settings."""
     return Doubt(
         OUTSIDE,
         f"The pruned final checkpoint keeps {percent(shape.kept)} of its score, for which too few settings were "
-        "measured: fine-tune two or three checkpoints at this ratio and compare their scores yourself.",
+        f"measured: {_by_hand(level)}.",
     )
 
 
@@ -171,7 +182,7 @@ def trivial_is_better(band: Band) -> Doubt:
     return Doubt(
         "a rule of thumb is better",
         f"Where pruning leaves the network {band.name} like this, the rule of thumb {band.trivial!r} lost less than "
-        f"this evidence ({band.trivial_regret:.1f} against {band.regret[0]:.1f} points): take it, or the next level.",
+        f"this evidence ({band.trivial_regret:.1f} against {band.regret[0]:.1f} points): take it.",
     )
 
 
@@ -212,17 +223,24 @@ def independent(clusters: int) -> str:
     return f"{clusters} independent setting{'' if clusters == 1 else 's'}"
 
 
-def _next(story: Story, following: Level | None, what: str) -> str:
-    if following is None:
-        return BY_HAND
-    cost = f"{what}; it cost {percent(following.cost)} of fine-tuning everything in the studies measured"
-    mine = story.band
-    band = None if mine is None else next((each for each in following.bands if each.name == mine.name), None)
-    if band is None or mine is None:
-        pairs = max(1, sum(each.pairs for each in following.bands))
-        mean = sum(each.regret[0] * each.pairs for each in following.bands) / pairs
-        return f"{cost} and loses {mean:.1f} points in the mean over all ratios."
-    words = f"loses {band.regret[0]:.2g} points in the mean where this loses {mine.regret[0]:.2g}"
-    if mine.regret[0] - band.regret[0] < WORTH:
-        return f"{cost} and is hardly worth that here: it {words}."
-    return f"{cost} and {words}."
+def _by_hand(level: str) -> str:
+    """What is left to do where no level answers; a pilot has done half of it."""
+    if level == "pilot":
+        return "compare the scores of the fine-tuned checkpoints yourself"
+    return "fine-tune two or three checkpoints at this ratio and compare their scores yourself"
+
+
+def _gain(story: Story, following: Level) -> str:
+    """What the following level costs, and what its picks lost where pruning leaves as much."""
+    cost = f"it cost {percent(following.cost)} of fine-tuning everything in the studies measured and"
+    band = None if story.shape is None else following.band_of(story.shape.kept)  # of weights: NaN, so none
+    if band is None:
+        answered = [each for each in following.bands if following.answers(each)]
+        mean = sum(each.regret[0] * each.pairs for each in answered) / max(1, sum(each.pairs for each in answered))
+        return f"{cost} loses {mean:.1f} points in the mean where it answers"
+    if story.band is None:
+        return f"{cost} loses {band.regret[0]:.2g} points in the mean where pruning leaves the network {band.name}"
+    words = f"loses {band.regret[0]:.2g} points in the mean where this loses {story.band.regret[0]:.2g}"
+    if story.band.regret[0] - band.regret[0] < WORTH:
+        return f"{cost} is hardly worth that here: it {words}"
+    return f"{cost} {words}"

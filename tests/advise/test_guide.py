@@ -1,0 +1,59 @@
+"""docs/advise.md is written by hand: its tables tell what the calibration's page and the calibration itself tell."""
+
+from __future__ import annotations
+
+from math import ceil
+from pathlib import Path
+
+import pytest
+
+from twore.advise.calibration import shipped
+from twore.advise.deciding import LONGER, SHORTER
+
+DOCS = Path(__file__).parents[2] / "docs"
+KINDS = {"with BatchNorm": "batchnorm", "without": "outputs"}
+
+
+def table(name: str, head: str) -> list[list[str]]:
+    """The rows of the table of a page that begins with these cells."""
+    text = (DOCS / name).read_text()
+    lines = text[text.index(head) :].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+
+
+def test_how_often_it_answers_and_is_right_is_that_of_the_page():
+    judged = {(row[0], row[1]): row for row in table("advise-calibration.md", "| level | repair | pairs |")}
+    rows = table("advise.md", "| level | takes |")
+    assert rows[0][3:] == ["any", "0 %", "", "", ""] and len(rows) == 1 + len(judged)
+    level = ""
+    for name, _, _, network, answered, right, *points in rows[1:]:
+        level = name.removeprefix("a few ").removeprefix("a ") or level
+        own = judged[level, KINDS[network]]
+        assert [answered, right or "–"] == [own[3], own[5].split(" (")[0]], (level, network)
+        for told, exact in zip(points, own[8:10]):
+            assert not told or float(told) == pytest.approx(float(exact), abs=0.0501), (level, network)
+
+
+@pytest.mark.parametrize(("row", "kind"), list(enumerate(KINDS.values())))
+def test_what_is_answered_is_what_the_calibration_answers(row: int, kind: str):
+    _, ratios, batches, pilot, bands = table("advise.md", "| network | ratios |")[row]
+    levels = shipped().repaired[kind]
+    for name, about in levels.items():
+        level = name.split()[0]
+        fewest, most = ceil(about.checkpoints[0] / SHORTER), LONGER[level] * about.checkpoints[1]
+        told = batches if level == "batches" else pilot
+        assert told == (f"{fewest} to {most}" if about.has_skill else ""), name
+        assert ratios == "{:g} to {:g}".format(*about.ratios), name
+    pilots = {name: "".join(band.name[0] for band in about.bands if about.answers(band))
+              for name, about in levels.items() if name != "batches"}  # fmt: skip
+    words = {  # of broken, damaged, intact
+        "anything; of 4: less than 50 %, or 90 % and more": ["bdi", "bdi", "bi"],
+        "less than 50 % of the score": ["b"] * 3,
+    }
+    assert list(pilots.values()) == words[bands]
+
+
+def test_the_pilot_that_states_too_much_is_the_one_named():
+    assert "a pilot of 2 for networks\nwithout BatchNorm" in (DOCS / "advise.md").read_text()
+    said = (DOCS / "advise-calibration.md").read_text()
+    assert "\nMore was stated than was right: pilot of 2, outputs, broken.\n" in said
