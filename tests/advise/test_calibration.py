@@ -295,3 +295,18 @@ def test_a_bands_own_rule_of_thumb_is_chosen_on_the_other_clusters(trials):
     assert rows.loc[("setting 1", 0.5), "trivial_in_band"] == 0.0  # final: mean 8/4 = 2 against (0 + 3 * 4)/4 = 3
     assert rows.loc[("setting 1", 0.9), "trivial_in_band"] == 2.0  # final: (0 + 3 * 2)/4 against (9 + 0)/4
     assert rows.loc[("setting 0", 0.9), "trivial"] == 0.0  # for both bands: the final one, 1 in the mean against 2
+
+
+def test_each_kind_of_network_has_its_own_rule_of_thumb():
+    """The final checkpoint is best for one kind, half of the budget for the other."""
+
+    def with_rules(number, trial):
+        kind = ("batchnorm", "outputs")[number % 2]
+        best, worst = ("final checkpoint", "50 % of the budget")[:: 1 if kind == "batchnorm" else -1]
+        others = {name: 50.0 for name in NAMED if name not in (best, worst)}
+        return replace(trial, kind=kind, rows=trial.rows.assign(**others, **{best: 0.0, worst: 5.0}))
+
+    trials = [trial for trial in collect(many(8)) if trial.level == "batches"]
+    rows = left_out([with_rules(number, trial) for number, trial in enumerate(trials)])
+    assert set(rows["kind"]) == {"batchnorm", "outputs"}
+    assert (rows["trivial"] == 0.0).all() and (rows["trivial_in_band"] == 0.0).all()
