@@ -62,13 +62,13 @@ def page(
 ) -> str:
     """Markdown. rows: of `left_out`; table: their `reliability`; fewer, more: that of judging half and twice as many
     checkpoints as calibrated."""
-    folders = calibration.made.get("folders", {})
+    folders = " \\\n    ".join(f"recipes/{folder}" for folder in calibration.made.get("folders", {})) or "DIR..."
     overall, by_kind = table[table["band"] == ALL], _by_kind(rows, calibration)
     whole, bands = by_kind[by_kind["band"] == ALL], by_kind[by_kind["band"] != ALL]
     parts = [
         "# How far to trust `twore advise`",
         "This page is written by the command that calibrates:",
-        f"```sh\n{COMMAND.format(folders=' '.join(f'recipes/{folder}' for folder in folders) or 'DIR...')}\n```",
+        f"```sh\n{COMMAND.format(folders=folders)}\n```",
         _wrapped(_origin(calibration)),
         _wrapped(JUDGED.format(stated=percent(STATED))),
         _wrapped(CHOSEN),
