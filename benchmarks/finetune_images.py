@@ -2,6 +2,7 @@
 
     python benchmarks/finetune_images.py [--data DIR] [--json benchmarks/results/finetune_images.json]
     taskset -c 0,1 python benchmarks/finetune_images.py        # on a larger machine: two cores, as on a laptop
+    python benchmarks/finetune_images.py --depth 8             # a smaller network: the loop's PIL images weigh more
 
 Compared, at the same depth, width, batch of 64, crop and flip, SGD with momentum, and masks of ratio 0.9:
 - loop        benchmarks/plain_loop.py: PIL transforms, DataLoader with 2 workers, eager float32, torch's default
@@ -17,9 +18,9 @@ make the first comparison kinder to twore: so the machine should have few cores,
 core and by CPU time used stand beside it. What is in the images does not matter for speed: without --data they are
 random. Numbers of a busy machine mean nothing: what other processes used is measured, and said when it was too much.
 
-Targets (medians): a core, float32 at least 1.8 times the loop, and 3 times in bf16 where the processor gains from bf16
-(where twore would choose it: 1.25 times float32 or more); two workers at least 1.8 times one. bf16 is left out where
-the processor has no instructions for it.
+Targets (medians, of PreResNet-20, the default): a core, float32 at least 1.8 times the loop, and 3 times in bf16 where
+the processor gains from bf16 (where twore would choose it: 1.25 times float32 or more); two workers at least 1.8 times
+one. bf16 is left out where the processor has no instructions for it.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     folder = os.environ.get("TWORE_DATA")
     parser.add_argument("--data", type=Path, default=folder and Path(folder), help="folder with CIFAR-10; else random")
-    parser.add_argument("--depth", type=int, default=8, help="of the PreResNet, 6n+2")
+    parser.add_argument("--depth", type=int, default=20, help="of the PreResNet, 6n+2")
     parser.add_argument("--width", type=int, default=16, help="channels of its first stage")
     parser.add_argument("--images", type=positive, default=4000, help="in an epoch")
     parser.add_argument("--epochs", type=positive, default=2, help="counted ones, after one of warm-up")

@@ -131,16 +131,17 @@ def main() -> None:
     parser.add_argument("--updates", nargs="+", choices=UPDATES, default=list(UPDATES))
     parser.add_argument("--json", type=Path, help="file to keep everything in")
     options = parser.parse_args()
-    about, others = provenance(), busy_cores()
+    about, before = provenance(), busy_cores()
     print(f"{about['cpu']}, torch {about['torch']}, {about['commit']}, {about['date']}\n")
-    if others > QUIET:
-        print(f"Other processes keep {others:.1f} cores busy: these numbers are not worth keeping.\n")
     found = {name: measured(name, options.rounds) for name in options.updates}
+    others = max(before, busy_cores())
     for name, whole in found.items():
         kinds = sorted(whole["kinds"].items(), key=lambda item: -item[1]["calls"])
         rows = [_row(kind, parts) for kind, parts in kinds if parts["calls"] > 0.01 * whole["calls"]]
         print_table([f"{name}, ms", "operations", "fastest calls", "calls"], [*rows, _row("all", whole)])
         print(f"update: fastest {1e3 * whole['fastest update']:.2f} ms, median {1e3 * whole['update']:.2f} ms\n")
+    if others > QUIET:
+        print(f"Other processes kept {others:.1f} cores busy before or after: these numbers are not worth keeping.\n")
     if options.json:
         write_json(options.json, {"benchmark": "roofline_calls", "provenance": about, "others": others, **found})
 

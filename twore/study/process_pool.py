@@ -51,7 +51,8 @@ class ProcessPool:
         takes seconds, which they have while the first dense run trains."""
         next(worker for worker in self._workers if worker.job is None).begin(job, work, args)
         for worker in [] if self._started else self._workers:
-            worker.start((work, args))
+            if worker.job is None:  # one with a job that is dead already is for wait() to find
+                worker.start((work, args))
         self._started = True
 
     def wait(self, timeout: float) -> list[tuple[Any, Any]]:
@@ -124,7 +125,8 @@ class _Worker:
         """Start its process, unless that lives; our end of its pipe. like: work as it will get; it imports what that
         needs."""
         if self.process is None or self.pipe is None or not self.process.is_alive():
-            self.pipe, self.process = _start(self.number, self.threads, self.gpu)
+            with _held_signals():
+                self.pipe, self.process = _start(self.number, self.threads, self.gpu)
             with suppress(OSError):
                 self.pipe.send(like)
         return self.pipe
@@ -157,15 +159,24 @@ def _start(number: int, threads: int, gpu: str | None) -> tuple[Connection, Spaw
         variables["CUDA_VISIBLE_DEVICES"] = gpu
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, threads), name=f"twore-worker-{number}")
-    resource_tracker.ensure_running()  # before the mask, which it would lift
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # inherited: a Ctrl-C while it starts is not the worker's
     try:
         with _environment(variables):
             process.start()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
     return ours, process
+
+
+@contextmanager
+def _held_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM come after the with block: the driver knows the process it starts there, and can end it. The
+    process inherits that, so that a Ctrl-C while it starts is not its own."""
+    resource_tracker.ensure_running()  # before the mask, which it would lift
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager
@@ -196,14 +207,17 @@ def _serve(pipe: Connection, threads: int) -> None:
     while True:
         try:
             work, args = pipe.recv()
-        except EOFError:
+            if begun:
+                pipe.send((False, None))
+        except (EOFError, ConnectionError):  # the driver left; the second, where it had not taken our last answer
             signal.signal(ABANDON, signal.SIG_IGN)  # it is leaving already
             return
         if not begun:
             begun = True
             continue
-        pipe.send((False, None))
-        pipe.send((True, work(*args)))
+        value = work(*args)
+        with suppress(ConnectionError):  # as above, which the next round finds
+            pipe.send((True, value))
 
 
 def _end_with_driver() -> None:
