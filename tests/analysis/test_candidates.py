@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +18,7 @@ from twore.analysis.candidates import (
     tuned_probe,
 )
 from twore.analysis.settings import SettingTables
-from twore.analysis.spared import spared_pilot
+from twore.analysis.spared import kept, spared_pilot
 
 EPOCHS, RATIOS = (1, 2, 3, 4, 5), (0.5, 0.9, 0.95)
 
@@ -90,6 +92,21 @@ def test_a_pilot_is_spared_where_pruning_breaks_nothing():
     assert spared_pilot().pick(seen) == {0.5: 5.0, 0.9: 3.0, 0.95: 5.0}
     assert spared_pilot().cost_of(one) == pytest.approx((4 + 15 * 0.1) / 30)  # 4 cells and 15 probes of 30 cells
     assert spared_pilot().pick(SettingTables("a", one.results)) is None
+
+
+def test_what_is_kept_is_a_share_of_the_same_checkpoint():
+    """A checkpoint that was probed and has no cells yet is not the final one."""
+    one = setting("a", ([9, 9, 9, 9, 9], [5, 6, 7, 4, 3], [9, 9, 9, 7, 6]))
+    later = pd.DataFrame({"setting": "a", "epoch": 6, "ratio": RATIOS, "recalibrated_score": 90.0, "cost": 0.1})
+    more = replace(one, probes=pd.concat([one.probes, later]))
+    assert kept(more) == kept(one) == pytest.approx({0.5: 1.0, 0.9: 3 / 9, 0.95: 6 / 9})
+
+
+def test_of_a_final_checkpoint_that_scores_nothing_no_share_is_kept():
+    one = setting("a", ([9, 9, 9, 9, 0],) * 3)
+    assert kept(one) is None
+    assert spared_pilot().pick(one) is None
+    assert np.isnan(spared_pilot().cost_of(one))
 
 
 def read_out(one, readout, *, chance=10.0, cost=0.15):

@@ -64,20 +64,24 @@ def cells_price(rule: Predictor, *, best: int) -> Price:
 
 def kept(setting: SettingTables) -> dict[float, float] | None:
     """Share of its recalibrated score that the final checkpoint keeps at each ratio, about [0, 1]; None without probes
-    of it."""
+    of it, or where it scores nothing unpruned."""
     grid = metric_grid(setting, SCORE, table="probes")
     if grid is None or grid.iloc[:, -1].isna().any():
         return None
-    whole = unpruned(setting)
+    whole = unpruned(setting, float(grid.columns[-1]))
+    if not whole > 0:
+        return None
     return {float(ratio): float(value) / whole for ratio, value in grid.iloc[:, -1].items()}  # type: ignore[arg-type]
 
 
-def unpruned(setting: SettingTables) -> float:
+def unpruned(setting: SettingTables, final: float | None = None) -> float:
     """Recalibrated score of the final checkpoint unpruned: that of its lightest probed ratio, where that is at most
-    LIGHT (0 is the dense network itself), else PERFECT; mean over dense seeds."""
+    LIGHT (0 is the dense network itself), else PERFECT; mean over dense seeds. final: its epoch, default the last that
+    was probed."""
     probes = setting.probes
     if probes is None or SCORE not in probes.columns:
         return float("nan")
-    last = probes[(probes["epoch"] == probes["epoch"].max()) & probes[SCORE].notna()]
+    epoch = probes["epoch"].max() if final is None else final
+    last = probes[(probes["epoch"] == epoch) & probes[SCORE].notna()]
     light = last[last["ratio"] <= LIGHT]
     return float(light[light["ratio"] == light["ratio"].min()][SCORE].mean()) if len(light) else PERFECT
