@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from memory import peak_bytes, private_bytes
 
 from twore.provenance import code_version
 
@@ -42,6 +43,8 @@ class Timing:
     cpu_seconds: float  # used by all copies and their child processes
     threads: int  # torch's, in each copy
     others: float  # cores that all other processes of the machine kept busy meanwhile: about 0 on a quiet one
+    peak_bytes: int  # of memory, by all copies and what their child processes do not share with them
+    gpu_peak_bytes: int  # allocated on the GPU by all copies; 0 without one
 
     @property
     def rate(self) -> float:
@@ -60,18 +63,23 @@ class Clock:
     def __init__(self, barrier: Barrier) -> None:
         self._barrier = barrier
         self.started = self.stopped = self.cpu_seconds = self.busy_seconds = 0.0
+        self.peak_bytes = 0
 
     def start(self) -> None:
-        """Wait until all copies have warmed up, then begin."""
+        """Wait until all copies, and their GPU, have warmed up, then begin."""
+        _wait_for_gpu()
         self._barrier.wait(PATIENCE)
         self.cpu_seconds, self.busy_seconds = -_cpu_seconds(), -_busy_seconds()
         self.started = time.monotonic()  # one clock for all processes of the machine
 
     def stop(self) -> None:
-        """End. Child processes must still live, or their CPU time is lost."""
+        """End, when the GPU is done. Child processes must still live, or their CPU time and memory are lost."""
+        _wait_for_gpu()
         self.stopped = time.monotonic()
         self.cpu_seconds += _cpu_seconds()
         self.busy_seconds += _busy_seconds()
+        children = (child.pid for child in multiprocessing.active_children())
+        self.peak_bytes = peak_bytes() + sum(private_bytes(pid) for pid in children if pid)
 
 
 def measure(work: Callable[[Clock], int], *, copies: int = 1) -> Timing:
@@ -95,9 +103,10 @@ def measure(work: Callable[[Clock], int], *, copies: int = 1) -> Timing:
         barrier.abort()  # a copy that still waits for a failed one ends
         for process in processes:
             process.join()
-    units, started, stopped, cpu_seconds, busy_seconds, threads = zip(*records)
+    units, started, stopped, cpu_seconds, busy_seconds, threads, peaks, gpu_peaks = zip(*records)
     others = max(0.0, busy_seconds[0] - sum(cpu_seconds)) / (stopped[0] - started[0])
-    return Timing(sum(units), max(stopped) - min(started), sum(cpu_seconds), threads[0], others)
+    seconds = max(stopped) - min(started)
+    return Timing(sum(units), seconds, sum(cpu_seconds), threads[0], others, sum(peaks), sum(gpu_peaks))
 
 
 def take_turns(
@@ -146,11 +155,12 @@ def has_bf16(device: str) -> bool:
     return flags.exists() and any(flag in flags.read_text().split() for flag in BF16_FLAGS)
 
 
-def provenance() -> dict[str, Any]:
+def provenance(device: str = "cpu") -> dict[str, Any]:
     """Where and with what a result was made."""
     info = Path("/proc/cpuinfo").read_text()
     models = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
-    return {
+    gpu = {"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}
+    return gpu | {
         "cpu": models[0] if models else platform.processor(),
         "cores": cores(),
         "cores_of_machine": os.cpu_count(),
@@ -181,8 +191,9 @@ def show(unit: str, rounds: Sequence[dict[str, Timing]], ratios: dict[str, dict[
         rate, cpu_rate = spread([t.rate for t in timings]), spread([t.cpu_rate for t in timings])
         numbers = [rate["min"], rate["median"], rate["max"], cpu_rate["median"]]
         others = max(t.others for t in timings)
-        rows.append([name, *(f"{number:.0f}" for number in numbers), str(timings[0].threads), f"{others:.2f}"])
-    print_table([unit, "min", "median", "max", "a CPU-second", "threads", "cores of others"], rows)
+        peak = f"{max(t.peak_bytes for t in timings) / 1e6:,.0f}"
+        rows.append([name, *(f"{number:.0f}" for number in numbers), str(timings[0].threads), peak, f"{others:.2f}"])
+    print_table([unit, "min", "median", "max", "a CPU-second", "threads", "peak MB", "cores of others"], rows)
     rows = []
     for name, ratio in ratios.items():
         verdict = "" if ratio["target"] is None else f"{ratio['target']} {'met' if ratio['met'] else 'MISSED'}"
@@ -219,7 +230,13 @@ def _timed(work: Callable[[Clock], int], barrier: Barrier, pipe: Connection) -> 
     clock = Clock(barrier)
     units = work(clock)
     times = (clock.started, clock.stopped, clock.cpu_seconds, clock.busy_seconds)
-    pipe.send((units, *times, torch.get_num_threads()))
+    gpu_peak = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0
+    pipe.send((units, *times, torch.get_num_threads(), clock.peak_bytes, gpu_peak))
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def _cpu_seconds() -> float:

@@ -48,6 +48,7 @@ class Workload:
     layers: int
     sentences: int
     batch: int
+    device: str
 
     def model(self) -> Any:
         """Untrained, in evaluation mode; its logits stretched, so that few are nearly tied."""
@@ -57,7 +58,7 @@ class Workload:
         model = transformer_base(self.vocabulary, **sizes).eval()
         with torch.no_grad():
             model.lm_head.weight.mul_(10.0)
-        return model
+        return model.to(self.device)
 
     def batches(self) -> list[tuple[Tensor, Tensor]]:
         """Padded sources (B, S) and limits (B,), shortest first."""
@@ -70,7 +71,8 @@ class Workload:
         tokens[places >= lengths[:, None]] = PAD
         tokens[places == lengths[:, None] - 1] = EOS
         parts = zip(tokens.split(self.batch), lengths.split(self.batch), limits.split(self.batch))
-        return [(part[:, : int(longest.max())], limit) for part, longest, limit in parts]
+        cut = ((part[:, : int(longest.max())], limit) for part, longest, limit in parts)
+        return [(part.to(self.device), limit.to(self.device)) for part, limit in cut]
 
 
 @torch.inference_mode()
@@ -78,8 +80,8 @@ def uncached_greedy(model: Any, source: Tensor, limits: Tensor) -> list[list[int
     """The whole prefix again at each step, for all sentences until the last one is done."""
     mask = (source != PAD).long()
     memory = model.model.encoder(input_ids=source, attention_mask=mask).last_hidden_state
-    tokens = torch.full((len(source), 1), BOS)  # (B, 1 + T)
-    done = torch.zeros(len(source), dtype=torch.bool)
+    tokens = torch.full((len(source), 1), BOS, device=source.device)  # (B, 1 + T)
+    done = torch.zeros(len(source), dtype=torch.bool, device=source.device)
     while not done.all():
         hidden = model.model.decoder(
             input_ids=tokens, encoder_hidden_states=memory, encoder_attention_mask=mask, use_cache=False
@@ -120,8 +122,8 @@ def translate(work: Workload, clock: Clock, *, case: str) -> int:
 def main() -> None:
     """Measure all cases in turn, print the rates and the ratios, and keep everything."""
     options = _arguments()
-    work = Workload(options.vocabulary, options.width, options.layers, options.sentences, options.batch)
-    about = provenance()
+    work = Workload(options.vocabulary, options.width, options.layers, options.sentences, options.batch, options.device)
+    about = provenance(work.device)
     print(f"{work.layers}+{work.layers} layers, width {work.width}, vocabulary {work.vocabulary}; ", end="")
     print(f"{work.sentences} sentences in batches of {work.batch}, greedy")
     print(", ".join(str(about[name]) for name in ("cpu", "torch", "commit", "date")) + f", {about['cores']} cores\n")
@@ -164,6 +166,7 @@ def _ratio(rounds: list[dict[str, Timing]], case: str, other: str, target: float
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--width", type=positive, default=256, help="d_model; heads of 64, feed-forward 4 times it")
     parser.add_argument("--layers", type=positive, default=3, help="of each stack")
     parser.add_argument("--vocabulary", type=positive, default=8000)

@@ -12,7 +12,9 @@ is the overhead: handing out the job, building the model, masks, scores, records
     efficiency   process and ray: a cell's seconds with one worker / (2 x its seconds with two)
 
 Targets: at most 30 ms a cell, and at least 0.9 (medians). Ray is left out where it is not installed. The cores that
-others kept busy before each round are measured, and said when it was too much.
+others kept busy before each round are measured, and said when it was too much. Memory is the most that the run and all
+processes it started held at once (PSS: what several share is counted once), looked at twice a second in one more run of
+each case, so that looking does not disturb the timing.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from common import QUIET, busy_cores, positive, print_table, provenance, spread, write_json
+from memory import family_bytes
 from torch import Tensor, nn
 
 from twore.study import Study, run_study
@@ -39,6 +42,7 @@ from twore.training import Numerics, Training
 OVERHEAD, EFFICIENCY = 0.030, 0.9  # seconds a cell, share: what this project asks of itself
 EXECUTORS = ("serial", "process", "ray")
 FIRST, CELLS = 8, 72
+LOOK = 0.5  # seconds between two looks at the memory
 DENSE = 150  # epochs of the dense run: by its end all workers have started
 RATIOS = tuple(round(0.01 + 0.0125 * i, 4) for i in range(CELLS))
 
@@ -130,11 +134,26 @@ def make_study(burn: float) -> Study:
 def seconds_a_cell(case: Case, burn: float) -> float:
     """Of one study in a fresh process, from the times at which its cells were written."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["--run", case.executor, str(case.workers), folder, "--burn", str(burn)]
-        subprocess.run([sys.executable, __file__, *words], check=True)
+        subprocess.run(_command(case, folder, burn), check=True)
         written = sorted(path.stat().st_mtime_ns for path in (Path(folder) / "store" / "cells").rglob("*.json"))
     assert len(written) == CELLS
     return (written[-1] - written[FIRST - 1]) * 1e-9 / (CELLS - FIRST)
+
+
+def peak_memory(case: Case, burn: float) -> int:
+    """Bytes held at once by one study's processes, at most."""
+    with tempfile.TemporaryDirectory() as folder, subprocess.Popen(_command(case, folder, burn)) as process:
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, family_bytes(process.pid))
+            time.sleep(LOOK)
+    if process.returncode:
+        raise RuntimeError(f"the study of {case.name} failed: its own message is above")
+    return peak
+
+
+def _command(case: Case, folder: str, burn: float) -> list[str]:
+    return [sys.executable, __file__, "--run", case.executor, str(case.workers), folder, "--burn", str(burn)]
 
 
 def main() -> None:
@@ -156,6 +175,7 @@ def main() -> None:
         for case in cases if number % 2 == 0 else reversed(cases):
             found[case.name].append(seconds_a_cell(case, options.burn))
             print(f"round {number + 1}  {case.name:12}{found[case.name][-1]:8.3f} s a cell", flush=True)
+    memory = {case.name: peak_memory(case, options.burn) for case in cases}
     measures: dict[str, dict[str, Any]] = {}
     for name in present:
         one = found[f"{name} x 1"]
@@ -173,12 +193,13 @@ def main() -> None:
     ]  # fmt: skip
     print()
     print_table(["measure", "min", "median", "max", "unit", "target"], rows)
+    print_table(["peak memory", "MB"], [[name, f"{peak / 1e6:,.0f}"] for name, peak in memory.items()])
     if max(others) > QUIET:
         print("Other processes kept the machine busy before a round: these numbers are not worth keeping.\n")
     if options.json:
         settings = {"burn": options.burn, "cells": CELLS, "first": FIRST, "cores_of_others": others}
         result = {"benchmark": "executors", "provenance": about, "settings": settings, "measures": measures}
-        write_json(options.json, result | {"seconds_a_cell": found})
+        write_json(options.json, result | {"seconds_a_cell": found, "peak_bytes": memory})
 
 
 def _arguments() -> argparse.Namespace:

@@ -3,13 +3,18 @@
     python benchmarks/finetune_images.py [--data DIR] [--json benchmarks/results/finetune_images.json]
     taskset -c 0,1 python benchmarks/finetune_images.py        # on a larger machine: two cores, as on a laptop
     python benchmarks/finetune_images.py --depth 8             # a smaller network: the loop's PIL images weigh more
+    python benchmarks/finetune_images.py --device cuda --images 20000    # on a GPU: both sides on it
 
 Compared, at the same depth, width, batch of 64, crop and flip, SGD with momentum, and masks of ratio 0.9:
 - loop        benchmarks/plain_loop.py: PIL transforms, DataLoader with 2 workers, eager float32, torch's default
-              threads. It is given every core this process may use, so its rate is divided by their number.
+              threads. On a CPU it is given every core this process may use, so its rate is divided by their number.
 - loop, 1 core  the same, all its processes held to one core, with one thread: no core idles on its account.
 - float32, bf16  one worker of a twore study: twore.training.train on one thread, in either precision.
 - 2 x float32, 2 x bf16  two such workers at once.
+- float32, 32 stacked  --widths 32: so many cells as one model, the images of every cell counted.
+
+On a GPU the cases held to a core and those of two workers fall away, and rates are compared as they are. On a CPU rates
+are of a core, and cells an hour (a cell of the preset `paper`: 40 epochs of 50,000 images) of all that a case uses.
 
 Fair: every timing is a fresh process, the first epoch of each is not counted, all cases of a round run one after the
 other (the order turns each round), and a ratio is taken within its round; smallest, median and largest are printed and
@@ -20,7 +25,8 @@ random. Numbers of a busy machine mean nothing: what other processes used is mea
 
 Targets (medians, of PreResNet-20, the default): a core, float32 at least 1.8 times the loop, and 3 times in bf16 where
 the processor gains from bf16 (where twore would choose it: 1.25 times float32 or more); two workers at least 1.8 times
-one. bf16 is left out where the processor has no instructions for it.
+one. On a GPU twore's best case at least 20 times the loop. bf16 is left out where the device has no instructions for
+it.
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ from __future__ import annotations
 import argparse
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,19 +42,37 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Clock, Timing, has_bf16, judged, kept, measure, positive, provenance, show, take_turns, write_json
+from common import (
+    Clock,
+    Timing,
+    has_bf16,
+    judged,
+    kept,
+    measure,
+    positive,
+    print_table,
+    provenance,
+    show,
+    spread,
+    take_turns,
+    write_json,
+)
 from plain_loop import fine_tune
 
 from twore.data.images import ImageSet, load_images
 from twore.pruning.spec import Pruning
 from twore.seeds import seed_everything
 from twore.tasks.cifar import CifarTask, ImageData
-from twore.training import REPORT_FINETUNE, Epoch, Numerics, Pruner, Run, train
+from twore.training import REPORT_FINETUNE, Epoch, Numerics, Pruner, Run, Stack, StackedData, StackedPruner, train
 from twore.training.numerics import WORTHWHILE, use_threads
 
 RATIO = 0.9  # of the convolutions' weights
 TEST_IMAGES = 64  # a data set has a test part; nothing is evaluated here
-TARGET_FLOAT32, TARGET_BF16, TARGET_TWO_WORKERS = 1.8, 3.0, 1.8  # what this project asks of itself; see above
+TARGET_FLOAT32, TARGET_BF16, TARGET_TWO_WORKERS, TARGET_GPU = 1.8, 3.0, 1.8, 20.0  # asked of ourselves; see above
+CELL_IMAGES = REPORT_FINETUNE.epochs * 50_000  # of the preset paper, whose training set is whole
+GPU_WIDTHS = (8, 32, 64)  # stacked, where --widths does not say; our choice
+
+Cases = dict[str, tuple[Callable[..., int], int]]  # name -> (what runs, how many copies at once)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +84,7 @@ class Workload:
     depth: int
     width: int
     epochs: int  # counted ones
+    device: str
 
 
 def loop(work: Workload, clock: Clock, *, one_core: bool = False) -> int:
@@ -68,64 +93,99 @@ def loop(work: Workload, clock: Clock, *, one_core: bool = False) -> int:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # the loader's processes inherit it
         torch.set_num_threads(1)
         warnings.filterwarnings("ignore", message="This DataLoader will create")  # two loaders on one core, knowingly
-    options: dict[str, Any] = {"depth": work.depth, "width": work.width, "epochs": work.epochs}
+    options: dict[str, Any] = {"depth": work.depth, "width": work.width, "epochs": work.epochs, "device": work.device}
     return fine_tune(work.images, work.labels, ratio=RATIO, lr=REPORT_FINETUNE.lr, clock=clock, **options)
 
 
-def worker(work: Workload, clock: Clock, *, precision: str) -> int:
-    """A worker of a twore study at a cell: one thread, the real training loop, masks held."""
-    numerics = Numerics(device="cpu", precision=precision, threads=1)
+def worker(work: Workload, clock: Clock, *, precision: str, width: int = 1) -> int:
+    """A worker of a twore study, one thread, at a cell or at `width` stacked: the real training loop, masks held."""
+    numerics = Numerics(device=work.device, precision=precision, threads=1)
     use_threads(numerics.threads)  # as an executor does where a worker starts
-    seed_everything(0)
-    task = CifarTask(depth=work.depth, width=work.width)
-    test = {"test_images": work.images[:TEST_IMAGES], "test_labels": work.labels[:TEST_IMAGES]}
-    images = ImageSet(work.images, work.labels, **test, classes=10, fingerprint="benchmark", source="benchmark")
-    model = task.build()
-    pruner = Pruner(model, Pruning(kinds=("conv",)), RATIO)
+    task, data = CifarTask(depth=work.depth, width=work.width), _data(work)
+    models, pruners = [], []
+    for seed in range(width):
+        seed_everything(seed)
+        models.append(task.build().to(work.device))
+        pruners.append(Pruner(models[-1], Pruning(kinds=("conv",)), RATIO))
     spec = replace(REPORT_FINETUNE, epochs=1 + work.epochs)
-    data = ImageData(task, images, torch.device("cpu"))
+    if width == 1:
+        run = Run(models[0], data, spec, "finetune", 0, numerics, pruners[0])
+    else:
+        stack = Stack(models, bf16=precision == "bf16")
+        holder = StackedPruner(stack, pruners)
+        run = Run(stack.module, StackedData(data, stack), spec, "finetune", 0, numerics, holder, width=width)
 
     def after_epoch(record: Epoch) -> dict[str, float]:
         if record.epoch == 1:
             clock.start()
         return {}
 
-    train(Run(model, data, spec, "finetune", 0, numerics, pruner), after_epoch=after_epoch)
+    train(run, after_epoch=after_epoch)
     clock.stop()
-    return work.epochs * len(work.images)
+    return work.epochs * len(work.images) * width
 
 
-CASES: dict[str, tuple[Callable[..., int], int]] = {  # name -> (what runs, how many copies at once)
-    "loop": (loop, 1),
-    "loop, 1 core": (partial(loop, one_core=True), 1),
-    "float32": (partial(worker, precision="float32"), 1),
-    "bf16": (partial(worker, precision="bf16"), 1),
-    "2 x float32": (partial(worker, precision="float32"), 2),
-    "2 x bf16": (partial(worker, precision="bf16"), 2),
-}
+def cases_of(device: str, widths: Sequence[int]) -> Cases:
+    """What runs on this machine."""
+    cases: Cases = {"loop": (loop, 1)}
+    precisions = ["float32"] + ["bf16"] * has_bf16(device)
+    if device == "cpu":
+        cases["loop, 1 core"] = partial(loop, one_core=True), 1
+    for precision in precisions:
+        cases[precision] = partial(worker, precision=precision), 1
+    for precision in precisions if device == "cpu" else ():
+        cases[f"2 x {precision}"] = partial(worker, precision=precision), 2
+    for precision in precisions:
+        for width in widths:
+            cases[f"{precision}, {width} stacked"] = partial(worker, precision=precision, width=width), 1
+    return cases
 
 
 def main() -> None:
     """Measure all cases in turn, print the rates and the ratios, and keep everything."""
     options = _arguments()
-    about, work = provenance(), _workload(options)
-    if about["cores"] < 2:
+    about, work = provenance(options.device), _workload(options)
+    if work.device == "cpu" and about["cores"] < 2:
         raise SystemExit("this benchmark needs two cores: run it without taskset, or on another machine")
+    widths = options.widths if options.widths is not None else GPU_WIDTHS if work.device == "cuda" else ()
+    cases = cases_of(work.device, widths)
     print(f"PreResNet-{work.depth}, width {work.width}, {len(work.images)} images x {work.epochs} counted epochs")
-    print(", ".join(str(about[name]) for name in ("cpu", "torch", "commit", "date")) + f", {about['cores']} cores\n")
+    place = about.get("gpu", about["cpu"])
+    print(", ".join(str(part) for part in (place, about["torch"], about["commit"], about["date"])), end="")
+    print(f", {about['cores']} cores\n")
 
     def run(name: str) -> Timing:
-        case, copies = CASES[name]
+        case, copies = cases[name]
         return measure(partial(case, work), copies=copies)
 
-    cases = [name for name in CASES if has_bf16("cpu") or not name.endswith("bf16")]
-    rounds = take_turns(cases, run, options.rounds, lambda timing: f"{timing.rate:8.0f} images/s")
-    ratios = _ratios(rounds, about["cores"])
+    rounds = take_turns(list(cases), run, options.rounds, lambda timing: f"{timing.rate:8.0f} images/s")
+    ratios = _ratios(rounds, about["cores"]) if work.device == "cpu" else _gpu_ratios(rounds)
     show("images/s", rounds, ratios)
+    hourly = _cells_an_hour(rounds)
     if options.json:
         settings = {"depth": work.depth, "width": work.width, "images": len(work.images), "epochs": work.epochs}
-        result = {"benchmark": "finetune_images", "provenance": about, "settings": settings | {"data": options.source}}
-        write_json(options.json, result | {"ratios": ratios, "rounds": kept(rounds)})
+        settings |= {"data": options.source, "device": work.device}
+        result = {"benchmark": "finetune_images", "provenance": about, "settings": settings, "ratios": ratios}
+        write_json(options.json, result | {"cells_an_hour": hourly, "rounds": kept(rounds)})
+
+
+def _cells_an_hour(rounds: list[dict[str, Timing]]) -> dict[str, dict[str, Any]]:
+    """Of the preset paper, by what each case uses: printed, and returned."""
+    hourly = {name: spread([timings[name].rate * 3600 / CELL_IMAGES for timings in rounds]) for name in rounds[0]}
+    rows = [[name, *(f"{found[part]:.2f}" for part in ("min", "median", "max"))] for name, found in hourly.items()]
+    print_table([f"cells an hour, of {CELL_IMAGES:,} images", "min", "median", "max"], rows)
+    return hourly
+
+
+def _gpu_ratios(rounds: list[dict[str, Timing]]) -> dict[str, dict[str, Any]]:
+    """Every case over the loop on the same GPU; the target is for the best of them."""
+    ratios = {
+        f"{name} / loop": judged([timings[name].rate / timings["loop"].rate for timings in rounds])
+        for name in rounds[0]
+        if name != "loop"
+    }
+    best = max(ratios, key=lambda name: ratios[name]["median"])
+    return ratios | {best: judged(ratios[best]["rounds"], TARGET_GPU)}
 
 
 def _ratios(rounds: list[dict[str, Timing]], count: int) -> dict[str, dict[str, Any]]:
@@ -150,7 +210,17 @@ def _ratios(rounds: list[dict[str, Timing]], count: int) -> dict[str, dict[str, 
             f"{name} / loop, a CPU-second": judged((cpu_rates(name) / cpu_rates("loop")).tolist()),
             f"two workers / one, {name}": judged((rates(f"2 x {name}") / rates(name)).tolist(), TARGET_TWO_WORKERS),
         }
+    for name in (name for name in rounds[0] if name.endswith("stacked")):
+        single = name.partition(",")[0]
+        ratios[f"{name} / {single}"] = judged((rates(name) / rates(single)).tolist())
     return ratios
+
+
+def _data(work: Workload) -> ImageData:
+    """The images, on the device."""
+    test = {"test_images": work.images[:TEST_IMAGES], "test_labels": work.labels[:TEST_IMAGES]}
+    images = ImageSet(work.images, work.labels, **test, classes=10, fingerprint="benchmark", source="benchmark")
+    return ImageData(CifarTask(depth=work.depth, width=work.width), images, torch.device(work.device))
 
 
 def _workload(options: argparse.Namespace) -> Workload:
@@ -162,13 +232,15 @@ def _workload(options: argparse.Namespace) -> Workload:
         draw = np.random.default_rng(0)
         images = draw.integers(0, 256, (options.images, 32, 32, 3), dtype=np.uint8)
         labels, options.source = draw.integers(0, 10, options.images), "random"
-    return Workload(np.ascontiguousarray(images), labels, options.depth, options.width, options.epochs)
+    return Workload(np.ascontiguousarray(images), labels, options.depth, options.width, options.epochs, options.device)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     folder = os.environ.get("TWORE_DATA")
     parser.add_argument("--data", type=Path, default=folder and Path(folder), help="folder with CIFAR-10; else random")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where both sides train")
+    parser.add_argument("--widths", type=positive, nargs="*", help="cells in a stack; default: none, on a GPU 8 32 64")
     parser.add_argument("--depth", type=int, default=20, help="of the PreResNet, 6n+2")
     parser.add_argument("--width", type=int, default=16, help="channels of its first stage")
     parser.add_argument("--images", type=positive, default=4000, help="in an epoch")

@@ -2,8 +2,9 @@
 
 Written for this comparison in the usual style and meant to stay as it is, so that a faster twore shows. PIL images and
 per-image transforms in a DataLoader with two workers; an eager float32 model in torch's default memory format; SGD
-with momentum; masks multiplied into the weights after each step; the loss read at each step for the log. Three things
-are in its favour: workers live on between epochs, masks are ready tensors, and no accuracy is logged.
+with momentum; masks multiplied into the weights after each step; the loss read at each step for the log. On a GPU,
+batches come from pinned memory. Three things are in its favour: workers live on between epochs, masks are ready
+tensors, and no accuracy is logged.
 
 B batch, C channels, K classes.
 """
@@ -87,21 +88,30 @@ def magnitude_masks(model: nn.Module, ratio: float) -> dict[nn.Conv2d, Tensor]:
 
 
 def fine_tune(
-    images: np.ndarray, labels: np.ndarray, *, depth: int, width: int, ratio: float, lr: float, epochs: int, clock: Any
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    depth: int,
+    width: int,
+    ratio: float,
+    lr: float,
+    epochs: int,
+    clock: Any,
+    device: str = "cpu",
 ) -> int:
     """One epoch of warm-up, then `epochs` on the clock; returns the number of images in those."""
-    model = plain_model(depth, width)
+    model = plain_model(depth, width).to(device)
     masks = magnitude_masks(model, ratio)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
-    loader = DataLoader(
-        Images(images, labels), batch_size=64, shuffle=True, num_workers=LOADER_WORKERS, persistent_workers=True
-    )
+    options = {"num_workers": LOADER_WORKERS, "persistent_workers": True, "pin_memory": device != "cpu"}
+    loader = DataLoader(Images(images, labels), batch_size=64, shuffle=True, **options)
     model.train()
     log = []
     for epoch in range(1 + epochs):
         if epoch == 1:
             clock.start()
         for x, y in loader:
+            x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
             loss = F.cross_entropy(model(x), y)
             optimizer.zero_grad()
             loss.backward()

@@ -251,7 +251,7 @@ def _repeated(work: Work, clock: Clock, once: Callable[[], object], units: int) 
 def _repeat(work: Work, once: Callable[[], object], times: int) -> None:
     for _ in range(times):
         once()
-    if work.device == "cuda":
+    if work.device == "cuda":  # the clock waits too; the first guesses of `times` are timed without it
         torch.cuda.synchronize()
 
 
@@ -268,9 +268,7 @@ def main() -> None:
     """Measure all ceilings and all updates in turn, count the updates, print and keep everything."""
     options = _arguments()
     precisions = [options.precision] if options.precision else ["float32"] + ["bf16"] * has_bf16(options.device)
-    about = provenance()
-    if options.device == "cuda":
-        about["gpu"] = torch.cuda.get_device_name()
+    about = provenance(options.device)
     print(f"{about.get('gpu', about['cpu'])}, torch {about['torch']}, {about['commit']}, {about['date']}\n")
     found: dict[str, Any] = {}
     for precision in precisions:

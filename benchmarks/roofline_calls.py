@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from common import QUIET, busy_cores, positive, print_table, provenance, write_json
+from memory import peak_bytes
 from roofline import EPOCH, UPDATES, Work, is_view, prepared
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -142,8 +143,11 @@ def main() -> None:
         print(f"update: fastest {1e3 * whole['fastest update']:.2f} ms, median {1e3 * whole['update']:.2f} ms\n")
     if others > QUIET:
         print(f"Other processes kept {others:.1f} cores busy before or after: these numbers are not worth keeping.\n")
+    peak = peak_bytes()
+    print(f"peak memory {peak / 1e6:,.0f} MB, with the tensors kept to call every operation alone\n")
     if options.json:
-        write_json(options.json, {"benchmark": "roofline_calls", "provenance": about, "others": others, **found})
+        result = {"benchmark": "roofline_calls", "provenance": about, "others": others, "peak_bytes": peak}
+        write_json(options.json, result | found)
 
 
 def _row(name: str, parts: dict[str, float]) -> list[str]:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from typing import Any, ClassVar
 
 import torch
 from common import positive, print_table, provenance, write_json
+from memory import peak_bytes
 from torch import nn
 
 from twore.files import write_record
@@ -210,16 +210,12 @@ def _one(command: Callable[[Path], int], out: Path) -> None:
     import twore.recipes.command
     import twore.study.status  # noqa: F401
 
-    imports = {"megabytes": _peak_megabytes(), "seconds": time.process_time()}
+    imports = {"megabytes": peak_bytes() / 1e6, "seconds": time.process_time()}
     begun, used = time.monotonic(), time.process_time()
     cells = command(out)
     seconds, cpu_seconds = time.monotonic() - begun, time.process_time() - used
-    record = {"seconds": seconds, "cpu_seconds": cpu_seconds, "megabytes": _peak_megabytes() - imports["megabytes"]}
+    record = {"seconds": seconds, "cpu_seconds": cpu_seconds, "megabytes": peak_bytes() / 1e6 - imports["megabytes"]}
     print(json.dumps(record | {"cells": cells, "imports": imports}))
-
-
-def _peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux: getrusage(2)
 
 
 def _arguments() -> argparse.Namespace:

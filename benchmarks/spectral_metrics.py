@@ -188,8 +188,11 @@ def _show(rounds: list[dict[str, Timing]], ratios: dict[str, dict[str, Any]]) ->
     for name in rounds[0]:
         seconds = spread([1 / timings[name].rate for timings in rounds])
         others = max(timings[name].others for timings in rounds)
-        rows.append([name, *(f"{seconds[part]:.4f}" for part in ("min", "median", "max")), f"{others:.2f}"])
-    print_table(["seconds a model", "min", "median", "max", "cores of others"], rows)
+        peak = max(timings[name].peak_bytes for timings in rounds) / 1e6
+        rows.append(
+            [name, *(f"{seconds[part]:.4f}" for part in ("min", "median", "max")), f"{peak:,.0f}", f"{others:.2f}"]
+        )
+    print_table(["seconds a model", "min", "median", "max", "peak MB", "cores of others"], rows)
     rows = []
     for name, ratio in ratios.items():
         verdict = "" if ratio["target"] is None else f"{ratio['target']:.0f} {'met' if ratio['met'] else 'MISSED'}"

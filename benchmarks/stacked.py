@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import Clock, Timing, judged, measure, positive, provenance, show, write_json
+from common import Clock, Timing, judged, kept, measure, positive, provenance, show, take_turns, write_json
 from torch import Tensor, nn
 
 from twore.models import PreResNet, transformer_base
@@ -127,14 +127,10 @@ def _made(work: Workload, kind: str, width: int) -> tuple[list[nn.Module], Batch
 def _timed(run: Run, clock: Clock, work: Workload, width: int) -> int:
     def after_epoch(record: Epoch) -> dict[str, float]:
         if record.epoch == 1:
-            if work.device == "cuda":
-                torch.cuda.synchronize()
             clock.start()
         return {}
 
     train(run, after_epoch=after_epoch)
-    if work.device == "cuda":
-        torch.cuda.synchronize()
     clock.stop()
     return work.updates * width
 
@@ -146,26 +142,25 @@ def _kinds(kind: str) -> tuple[str, ...]:
 def main() -> None:
     """Measure every case at every width, and print ratios to the single run of the same model."""
     options = _arguments()
-    about = provenance()
     work = Workload(
         options.device, options.precision, options.depth, options.side, options.batch, options.updates, options.d_model,
         options.dense,
     )  # fmt: skip
-    if work.device == "cuda":
-        about["gpu"] = torch.cuda.get_device_name()
+    about = provenance(work.device)
     kinds = ["folded"] if options.images else list(MODELS)
     if work.precision == "bf16":
         kinds = [kind for kind in kinds if kind != "mapped"]  # refused: see twore.training.stacking
-    cases = {f"{kind} {width}": (kind, width) for kind in kinds for width in (0, *options.widths)}
+    cases = {f"{kind} {width or 'single'}": (kind, width) for kind in kinds for width in (0, *options.widths)}
     print(f"{work}, {about.get('gpu', about['cpu'])}, torch {about['torch']}, {about['commit']}, {about['date']}\n")
-    rounds: list[dict[str, Timing]] = []
-    for number in range(options.rounds):
-        timings = {}
-        for name in list(cases) if number % 2 == 0 else list(reversed(cases)):
-            kind, width = cases[name]
-            timings[name] = measure(partial(stacked if width else single, work, kind=kind, width=width))
-            print(f"round {number + 1}  {name:16}{timings[name].rate:9.1f} updates of a model a second", flush=True)
-        rounds.append({name.replace(" 0", " single"): timings[name] for name in cases})
+
+    def run(name: str) -> Timing:
+        kind, width = cases[name]
+        return measure(partial(stacked if width else single, work, kind=kind, width=width))
+
+    def updates(timing: Timing) -> str:
+        return f"{timing.rate:9.1f} updates of a model a second"
+
+    rounds = take_turns(list(cases), run, options.rounds, updates)
     ratios: dict[str, dict[str, Any]] = {}
     for kind, width in cases.values():
         if width:
@@ -174,9 +169,8 @@ def main() -> None:
             ratios[f"{kind} {width} / single, a CPU-second"] = judged([a.cpu_rate / b.cpu_rate for a, b in pairs])
     show("updates/s", rounds, ratios)
     if options.json:
-        kept = [{name: asdict(timing) for name, timing in timings.items()} for timings in rounds]
         result = {"benchmark": "stacked", "provenance": about, "settings": asdict(work)}
-        write_json(options.json, result | {"ratios": ratios, "rounds": kept})
+        write_json(options.json, result | {"ratios": ratios, "rounds": kept(rounds)})
 
 
 def _arguments() -> argparse.Namespace:

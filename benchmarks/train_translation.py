@@ -17,7 +17,9 @@ with. Every timing is a fresh process, after some updates of warm-up; all cases 
 order turns each round), a ratio is taken within its round, and every number is kept. Without --data the text is the
 generated corpus. Numbers of a busy machine mean nothing: what other processes used is measured and said.
 
-Target (median): twore at least 1.5 times the trainer, a core, in the precision that it would choose.
+Target (median): twore at least 1.5 times the trainer, a core, in the precision that it would choose. bf16 is left out
+where the device has no instructions for it. With --device cuda both sides train on the GPU, and the cases held to a
+core and those of two workers fall away.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Clock, Timing, judged, kept, measure, positive, provenance, show, take_turns, write_json
+from common import Clock, Timing, has_bf16, judged, kept, measure, positive, provenance, show, take_turns, write_json
 
 from twore.seeds import seed_everything
 from twore.study.trial import FirstBatches
@@ -55,10 +57,11 @@ class Workload:
     budget: int  # padded tokens a side
     warmup: int  # updates that are not counted
     updates: int  # counted ones
+    device: str
 
     def data(self) -> TranslationData:
         """The tokens; made once, then found in the cache."""
-        return self.task.load(self.folder, torch.device("cpu"))
+        return self.task.load(self.folder, torch.device(self.device))
 
 
 class _Counted(FirstBatches):
@@ -83,7 +86,7 @@ def worker(work: Workload, clock: Clock, *, precision: str) -> int:
     seed_everything(0)
     data, model = _Counted(work, clock), work.task.build()
     spec = replace(WMT14_DENSE, epochs=1, batch_size=work.budget)
-    train(Run(model, data, spec, "dense", 0, Numerics(device="cpu", precision=precision)))
+    train(Run(model.to(work.device), data, spec, "dense", 0, Numerics(device=work.device, precision=precision)))
     clock.stop()
     return data.tokens
 
@@ -126,7 +129,7 @@ def trainer(work: Workload, clock: Clock, *, one_core: bool = False) -> int:
             return collate(features)
 
         arguments = Seq2SeqTrainingArguments(
-            output_dir=folder, per_device_train_batch_size=sentences(data, work.budget), use_cpu=True,
+            output_dir=folder, per_device_train_batch_size=sentences(data, work.budget), use_cpu=work.device == "cpu",
             max_steps=work.warmup + work.updates, save_strategy="no", report_to="none", disable_tqdm=True,
             logging_strategy="no",
         )  # fmt: skip
@@ -166,8 +169,8 @@ def main() -> None:
         vocab_size=options.vocabulary, d_model=options.width, layers=options.layers, heads=max(1, options.width // 64),
         ffn=4 * options.width, scored_on="newstest2013" if options.data else "test", also=(),
     )  # fmt: skip
-    work = Workload(task, options.data, options.budget, options.warmup, options.updates)
-    about, data = provenance(), work.data()
+    work = Workload(task, options.data, options.budget, options.warmup, options.updates, options.device)
+    about, data = provenance(work.device), work.data()
     size = sentences(data, work.budget)
     print(
         f"{task.layers}+{task.layers} layers, width {task.d_model}, vocabulary {task.vocab_size}, {task.dataset} text"
@@ -179,8 +182,11 @@ def main() -> None:
         case, copies = CASES[name]
         return measure(partial(case, work), copies=copies)
 
-    rounds = take_turns(list(CASES), run, options.rounds, lambda timing: f"{timing.rate:8.0f} tokens/s")
-    ratios = _ratios(rounds, about["cores"])
+    cases = [name for name in CASES if has_bf16(work.device) or not name.endswith("bf16")]
+    if work.device == "cuda":
+        cases = [name for name in cases if name in ("trainer", "float32", "bf16")]
+    rounds = take_turns(cases, run, options.rounds, lambda timing: f"{timing.rate:8.0f} tokens/s")
+    ratios = _ratios(rounds, about["cores"] if work.device == "cpu" else 1)
     show("tokens/s", rounds, ratios)
     if options.json:
         settings = {"budget": work.budget, "sentences": size, "updates": work.updates, "task": asdict(task)}
@@ -189,16 +195,21 @@ def main() -> None:
 
 
 def _ratios(rounds: list[dict[str, Timing]], count: int) -> dict[str, dict[str, Any]]:
-    """count: cores of the machine, all of which the trainer may use."""
+    """count: cores of the machine, all of which the trainer may use; 1 where a GPU trains."""
 
     def over(case: str, other: str, times: float = 1.0) -> list[float]:
         return [times * timings[case].rate / timings[other].rate for timings in rounds]
 
-    gain = judged(over("bf16", "float32"))
-    chosen = "bf16" if gain["median"] >= WORTHWHILE else "float32"
-    ratios = {"bf16 / float32": gain}
-    for name in ("float32", "bf16"):
-        target = TARGET if name == chosen else None
+    ratios, chosen = {}, {"float32": True}
+    if "bf16" in rounds[0]:
+        gain = ratios["bf16 / float32"] = judged(over("bf16", "float32"))
+        pays = gain["median"] >= WORTHWHILE
+        chosen = {"float32": not pays, "bf16": pays}
+    for name, is_chosen in chosen.items():
+        target = TARGET if is_chosen else None
+        if "trainer, 1 core" not in rounds[0]:
+            ratios[f"{name} / trainer"] = judged(over(name, "trainer"), target)
+            continue
         ratios |= {
             f"{name} / trainer, a core": judged(over(name, "trainer", count), target),
             f"{name} / trainer on one core": judged(over(name, "trainer, 1 core")),
@@ -211,6 +222,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     folder = os.environ.get("TWORE_DATA")
     parser.add_argument("--data", type=Path, default=folder and Path(folder), help="folder with WMT14; else generated")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where both sides train")
     parser.add_argument("--words", type=positive, default=30, help="longest sentences of real text that are used")
     parser.add_argument("--width", type=positive, default=128, help="d_model; heads of 64, feed-forward 4 times it")
     parser.add_argument("--layers", type=positive, default=3, help="of each stack")
