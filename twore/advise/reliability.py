@@ -47,12 +47,12 @@ def left_out(trials: Sequence[Trial], judged: Sequence[Trial] | None = None) -> 
     rows = []
     for name in names:
         rest = [trial for trial in trials if trial.cluster != name]
-        calibration, best = calibrate(rest, fewest=FEWEST), _best_rules(rest)
+        calibration, best = calibrate(rest, fewest=FEWEST), best_rules(rest)
         if judged is not None:
             calibration = _of_any_number(calibration)
         for trial in trials if judged is None else judged:
             if trial.cluster == name:
-                rows += _verdicts(trial, calibration, best)
+                rows += verdicts(trial, calibration, best)
     return pd.DataFrame(rows)
 
 
@@ -95,7 +95,8 @@ def write_page(path: Path, calibration: Calibration, trials: Sequence[Trial], th
     path.write_text(page(calibration, rows, table, fewer, more))
 
 
-def _verdicts(trial: Trial, calibration: Calibration, best: dict[Place, str]) -> list[dict[str, object]]:
+def verdicts(trial: Trial, calibration: Calibration, best: Mapping[Place, str]) -> list[dict[str, object]]:
+    """What `calibration` says of a trial, a row a ratio, beside what is right; best: `best_rules` to compare with."""
     level = trial.level if trial.k is None else pilot_name(trial.k)
     about = calibration.of_kind(trial.kind).level(trial.level, trial.k)
     rule = best.get((level, trial.kind, ALL)) or best[level, None, ALL]
@@ -117,17 +118,7 @@ def _verdicts(trial: Trial, calibration: Calibration, best: dict[Place, str]) ->
     return found
 
 
-def _of_any_number(calibration: Calibration) -> Calibration:
-    """As if it had seen every number of checkpoints."""
-
-    def widened(levels: Mapping[str, Level]) -> dict[str, Level]:
-        return {name: replace(level, checkpoints=(1, sys.maxsize)) for name, level in levels.items()}
-
-    repaired = {kind: widened(levels) for kind, levels in calibration.repaired.items()}
-    return replace(calibration, levels=widened(calibration.levels), repaired=repaired)
-
-
-def _best_rules(trials: Sequence[Trial]) -> dict[Place, str]:
+def best_rules(trials: Sequence[Trial]) -> dict[Place, str]:
     """By level, kind of repair and band, the rule of thumb that applies everywhere and loses least in the mean over
     pairs."""
     parts: dict[Place, list[pd.DataFrame]] = {}
@@ -143,6 +134,16 @@ def _best_rules(trials: Sequence[Trial]) -> dict[Place, str]:
         means = rows[[name for name in NAMED if name in rows.columns]].dropna(axis=1).mean()
         best[place] = str(means.round(9).idxmin())
     return best
+
+
+def _of_any_number(calibration: Calibration) -> Calibration:
+    """As if it had seen every number of checkpoints."""
+
+    def widened(levels: Mapping[str, Level]) -> dict[str, Level]:
+        return {name: replace(level, checkpoints=(1, sys.maxsize)) for name, level in levels.items()}
+
+    repaired = {kind: widened(levels) for kind, levels in calibration.repaired.items()}
+    return replace(calibration, levels=widened(calibration.levels), repaired=repaired)
 
 
 def _numbers(part: pd.DataFrame) -> dict[str, float]:
