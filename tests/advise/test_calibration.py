@@ -13,6 +13,7 @@ from probed import EPOCHS, calibration, many, probed
 
 from twore.advise.calibrating import balanced_accuracy, calibrate, main
 from twore.advise.calibration import Calibration, shipped
+from twore.advise.deciding import conclude
 from twore.advise.reliability import left_out, reliability
 from twore.advise.reliability_page import stated_now, warnings_of
 from twore.advise.trials import NAMED, collect, played
@@ -135,6 +136,23 @@ def test_whatever_is_used_was_judged_with_any_cluster_left_out():
     heavy = left_out(trials).query("level == 'batches' and ratio == 0.9")
     assert (heavy["band"] == "broken").all() and not heavy["doubt"].isin(["outside"]).any()
     assert calibrate(trials).of_kind("batchnorm").level("batches").band_of(0.2) is not None
+
+
+def test_a_level_is_used_only_where_no_single_cluster_carries_its_skill(trials):
+    own = played(trials, "batches")
+
+    def losing(rule: list[float]) -> list:
+        """Where picks lose a point and rules of thumb so many."""
+        return [replace(t, rows=t.rows.assign(regret=1.0, **dict.fromkeys(NAMED, r))) for t, r in zip(own, rule)]
+
+    steady, carried = losing([2.0, 1.5, 1.6, 2.0, 1.5]), losing([2.0, 1.2, 0.6, 2.0, 1.5])
+    assert calibrate(steady).level("batches").has_skill and not left_out(steady)["abstained"].all()
+    told = calibrate(carried).level("batches")
+    assert told.skill[1] > 0 > told.least_skill and not told.has_skill  # without the first it has none
+    rows = left_out(carried)
+    assert set(rows["doubt"]) == {"no skill"}  # judged is what is used, also where the fold itself has skill
+    doubt = conclude(carried[0].seen, calibrate(carried))[0].reason
+    assert "without one of them it may be none" in doubt
 
 
 def test_settings_that_share_a_dense_run_are_one():

@@ -193,9 +193,9 @@ def test_the_level_that_has_no_skill_is_not_the_next_one():
     told = replace(told, levels=told.levels | {"batches": dull})
     found = verdict(level="weights", told=told).would_change
     assert "a pilot of 3, since a few batches tell nothing" in found
-    assert "fine-tune a pilot" in verdict(told=told).reason
+    assert "or a pilot where that answers" in verdict(told=told).reason
     small = replace(told, levels=told.levels | {"pilot of 3": dull})
-    assert "fine-tune a larger one" in verdict(told=small, level="pilot").reason
+    assert "or a larger one where that answers" in verdict(told=small, level="pilot").reason
 
 
 def test_no_numbers_of_other_networks_are_promised_to_an_unknown_kind():

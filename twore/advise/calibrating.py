@@ -130,6 +130,9 @@ def _level(trials: Sequence[Trial], level: str, k: int | None, fewest: int) -> L
     wanted = [("all", None, None)] if weights else list(BANDS)
     bands = [band for name, low, high in wanted if (band := _band(rows, name, low, high, fewest)) is not None]
     stop, train = (None, None) if weights else _thresholds(rows)
+    spared = rows["cluster"].unique()
+    if fewest == FEWEST or len(spared) == 1:  # one that is judged has a cluster left out as it is
+        spared = spared[:0]
     return Level(
         rule=rule_of(level, k).name,
         cost=float(rows["cost"].mean()),
@@ -139,6 +142,7 @@ def _level(trials: Sequence[Trial], level: str, k: int | None, fewest: int) -> L
         stop_below=stop,
         train_from=train,
         bands=tuple(bands),
+        least_skill=min((_skill(rows[rows["cluster"] != name])[1] for name in spared), default=None),
     )
 
 

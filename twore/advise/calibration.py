@@ -64,6 +64,7 @@ class Level:
     ratios, checkpoints   smallest and largest seen: prune ratio; number of checkpoints
     stop_below, train_from   share kept below which "stop early", from which on "train on" is said, "either" between;
         None where the level cannot tell
+    least_skill   the smallest lower end of such a range with any one cluster left out; None: as of `skill`
     """
 
     rule: str
@@ -74,11 +75,12 @@ class Level:
     stop_below: float | None
     train_from: float | None
     bands: tuple[Band, ...]
+    least_skill: float | None = None
 
     @property
     def has_skill(self) -> bool:
-        """Whether it beats the rules of thumb: the range of its skill lies above 0."""
-        return self.skill[1] > 0
+        """Whether it beats the rules of thumb: the range of its skill lies above 0, whichever cluster is left out."""
+        return min(self.skill[1], self.skill[1] if self.least_skill is None else self.least_skill) > 0
 
     def answers(self, band: Band) -> bool:
         """Whether it ever answers in a band: it has skill, and no rule of thumb does better there."""

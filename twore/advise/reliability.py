@@ -44,10 +44,10 @@ def left_out(trials: Sequence[Trial], judged: Sequence[Trial] | None = None) -> 
     names = list(dict.fromkeys(trial.cluster for trial in trials))
     if len(names) < 2:
         raise ValueError("reliability is judged by leaving a cluster of settings out: it takes two clusters or more")
-    rows = []
+    used, rows = calibrate(trials), []
     for name in names:
         rest = [trial for trial in trials if trial.cluster != name]
-        calibration, best = calibrate(rest, fewest=FEWEST), best_rules(rest)
+        calibration, best = _without_unused(calibrate(rest, fewest=FEWEST), used), best_rules(rest)
         if judged is not None:
             calibration = _of_any_number(calibration)
         for trial in trials if judged is None else judged:
@@ -134,6 +134,20 @@ def best_rules(trials: Sequence[Trial]) -> dict[Place, str]:
         means = rows[[name for name in NAMED if name in rows.columns]].dropna(axis=1).mean()
         best[place] = str(means.round(9).idxmin())
     return best
+
+
+def _without_unused(calibration: Calibration, used: Calibration) -> Calibration:
+    """Levels that the calibration of all settings would not use, for want of skill with one of them left out, have none
+    here either: judged is what is used."""
+
+    def marked(levels: Mapping[str, Level], known: Mapping[str, Level]) -> dict[str, Level]:
+        return {
+            name: replace(level, least_skill=known[name].least_skill) if name in known else level
+            for name, level in levels.items()
+        }
+
+    repaired = {kind: marked(levels, used.repaired.get(kind, {})) for kind, levels in calibration.repaired.items()}
+    return replace(calibration, levels=marked(calibration.levels, used.levels), repaired=repaired)
 
 
 def _of_any_number(calibration: Calibration) -> Calibration:

@@ -122,15 +122,16 @@ def one_checkpoint() -> Doubt:
 def no_skill(level: str, about: Level) -> Doubt:
     """The level does not beat the rules of thumb anywhere."""
     what, then = {
-        "weights": ("No signal from weights alone beats", "take the next level of evidence"),
-        "batches": ("For such networks a few batches do not beat", "fine-tune a pilot"),
-        "pilot": ("For such networks a pilot this small does not clearly beat", "fine-tune a larger one"),
+        "weights": ("No signal from weights alone beats", "the next level of evidence"),
+        "batches": ("For such networks a few batches do not beat", "a pilot"),
+        "pilot": ("For such networks a pilot this small does not clearly beat", "a larger one"),
     }[level]
     mean, low, high = about.skill
+    hangs = "; without one of them it may be none" if low > 0 else ""
     return Doubt(
         "no skill",
         f"{what} the rules of thumb on the settings measured so far (skill {mean:+.2f}, {low:+.2f} to {high:+.2f}, "
-        f"0 is none): {then}, else take one of the rules of thumb.",
+        f"0 is none{hangs}): take one of the rules of thumb, or {then} where that answers.",
     )
 
 
