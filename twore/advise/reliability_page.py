@@ -28,9 +28,10 @@ JUDGED = (
 CHOSEN = (
     "**What leaving out does not undo.** *Independent* means here that no dense run is shared: clusters still share "
     "data, seeds and kind of network. Whether a level is used at all is decided from all settings: it has to beat the "
-    "rules of thumb whichever cluster is left out, else it answers nothing anywhere below either. And the rule of each level, the bands, the limits for abstaining and those for "
-    "the number of checkpoints were chosen with these same settings in view. On other data expect less than the tables "
-    "say. The verdicts of a pilot count each (dense run, ratio) once a fine-tune seed it was played with."
+    "rules of thumb whichever cluster is left out, else it answers nothing below either. And the rule of each level, "
+    "the bands, the limits for abstaining and those for the number of checkpoints were chosen with these same settings "
+    "in view. On other data expect less than the tables say. The verdicts of a pilot count each (dense run, ratio) "
+    "once a fine-tune seed it was played with."
 )
 KINDS = (
     "Networks with BatchNorm have its statistics estimated again after pruning (*batchnorm*), others the outputs of "
