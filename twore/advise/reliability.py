@@ -30,7 +30,7 @@ def left_out(trials: Sequence[Trial], judged: Sequence[Trial] | None = None) -> 
     """The verdicts on each cluster by a calibration of the others, a row a verdict.
 
     judged: whose verdicts, if not the trials' own: those of the same settings with another number of checkpoints
-        (`collect`, every), which is then no reason to abstain.
+        (`collect`, every), which is then no reason to abstain; nor is that a level would not be used.
 
     Columns: level ("pilot of K" for pilots), kind (of repair; "" where not known), setting, run, cluster, ratio; band
     (what pruning left; "" where the calibration has none); abstained; doubt ("" for an answer); confidence; hit;
@@ -47,9 +47,8 @@ def left_out(trials: Sequence[Trial], judged: Sequence[Trial] | None = None) -> 
     used, rows = calibrate(trials), []
     for name in names:
         rest = [trial for trial in trials if trial.cluster != name]
-        calibration, best = _without_unused(calibrate(rest, fewest=FEWEST), used), best_rules(rest)
-        if judged is not None:
-            calibration = _of_any_number(calibration)
+        calibration, best = calibrate(rest, fewest=FEWEST), best_rules(rest)
+        calibration = _without_unused(calibration, used) if judged is None else _of_any_number(calibration)
         for trial in trials if judged is None else judged:
             if trial.cluster == name:
                 rows += verdicts(trial, calibration, best)
