@@ -42,6 +42,7 @@ MACHINES = (  # assumptions, every one; docs/cost.md says from what
     Machine("L4", 1.5e12, 1.5e13, 0.8),
     Machine("A100", 1.0e13, 4.0e13, 4.1),
     Machine("H100", 1.7e13, 5.0e13, 6.9),
+    Machine("H200", 2.4e13, 5.0e13, 10.0),
 )
 
 
