@@ -156,7 +156,9 @@ def has_bf16(device: str) -> bool:
 
 
 def provenance(device: str = "cpu") -> dict[str, Any]:
-    """Where and with what a result was made."""
+    """Where and with what a result was made. SystemExit for a GPU that is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("torch sees no CUDA device here: leave --device cuda out")
     info = Path("/proc/cpuinfo").read_text()
     models = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
     gpu = {"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}
@@ -172,6 +174,12 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     }
 
 
+def in_words(about: dict[str, Any]) -> str:
+    """The part of `provenance` that people look for first."""
+    parts = (about.get("gpu", about["cpu"]), about["torch"], about["commit"], about["date"])
+    return f"{', '.join(parts)}, {about['cores']} cores"
+
+
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """Smallest, median and largest of the rounds' values, and all of them."""
     return {"min": min(values), "median": statistics.median(values), "max": max(values), "rounds": list(values)}
@@ -185,15 +193,18 @@ def judged(values: Sequence[float], target: float | None = None) -> dict[str, An
 
 def show(unit: str, rounds: Sequence[dict[str, Timing]], ratios: dict[str, dict[str, Any]]) -> None:
     """Print the rates of all cases and the ratios, and say when the machine was too busy for either."""
+    on_gpu = any(timing.gpu_peak_bytes for timings in rounds for timing in timings.values())
     rows = []
     for name in rounds[0]:
         timings = [timings[name] for timings in rounds]
         rate, cpu_rate = spread([t.rate for t in timings]), spread([t.cpu_rate for t in timings])
         numbers = [rate["min"], rate["median"], rate["max"], cpu_rate["median"]]
         others = max(t.others for t in timings)
-        peak = f"{max(t.peak_bytes for t in timings) / 1e6:,.0f}"
-        rows.append([name, *(f"{number:.0f}" for number in numbers), str(timings[0].threads), peak, f"{others:.2f}"])
-    print_table([unit, "min", "median", "max", "a CPU-second", "threads", "peak MB", "cores of others"], rows)
+        peaks = [max(t.peak_bytes for t in timings)] + [max(t.gpu_peak_bytes for t in timings)] * on_gpu
+        held = [f"{peak / 1e6:,.0f}" for peak in peaks]
+        rows.append([name, *(f"{number:.0f}" for number in numbers), str(timings[0].threads), *held, f"{others:.2f}"])
+    memory = ["peak MB"] + ["of the GPU"] * on_gpu
+    print_table([unit, "min", "median", "max", "a CPU-second", "threads", *memory, "cores of others"], rows)
     rows = []
     for name, ratio in ratios.items():
         verdict = "" if ratio["target"] is None else f"{ratio['target']} {'met' if ratio['met'] else 'MISSED'}"

@@ -3,7 +3,7 @@
     python benchmarks/decoding.py [--json benchmarks/results/decoding.json]
     python benchmarks/decoding.py --width 512 --layers 6 --vocabulary 32000        # Transformer-base, minutes
 
-Compared, on one thread, with the same untrained model and the same batches:
+Compared, on one thread (or with --device cuda on the GPU), with the same untrained model and the same batches:
 - uncached  the loop one writes first, and the report's authors ran: the whole prefix through the decoder at each step,
             until every sentence of the batch is done. Helped where it can be: sentences are encoded once, and only the
             last position is predicted.
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Clock, Timing, judged, kept, measure, positive, provenance, show, take_turns, write_json
+from common import Clock, Timing, in_words, judged, kept, measure, positive, provenance, show, take_turns, write_json
 from torch import Tensor
 
 from twore.models import BOS, EOS, PAD, UNK, greedy, transformer_base
@@ -126,7 +126,7 @@ def main() -> None:
     about = provenance(work.device)
     print(f"{work.layers}+{work.layers} layers, width {work.width}, vocabulary {work.vocabulary}; ", end="")
     print(f"{work.sentences} sentences in batches of {work.batch}, greedy")
-    print(", ".join(str(about[name]) for name in ("cpu", "torch", "commit", "date")) + f", {about['cores']} cores\n")
+    print(f"{in_words(about)}\n")
     agreement = _agreement(work)
     for name, share in agreement.items():
         print(f"{name}: {100 * share:.1f} % of a batch's translations equal to the uncached loop's")

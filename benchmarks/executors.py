@@ -32,7 +32,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from common import QUIET, busy_cores, positive, print_table, provenance, spread, write_json
+from common import QUIET, busy_cores, in_words, positive, print_table, provenance, spread, write_json
 from memory import family_bytes
 from torch import Tensor, nn
 
@@ -152,10 +152,6 @@ def peak_memory(case: Case, burn: float) -> int:
     return peak
 
 
-def _command(case: Case, folder: str, burn: float) -> list[str]:
-    return [sys.executable, __file__, "--run", case.executor, str(case.workers), folder, "--burn", str(burn)]
-
-
 def main() -> None:
     """Measure all cases in turn, print and keep the numbers."""
     options = _arguments()
@@ -167,7 +163,7 @@ def main() -> None:
     about = provenance()
     present = [name for name in EXECUTORS if name != "ray" or importlib.util.find_spec("ray") is not None]
     cases = [Case(name, 1) for name in present] + [Case(name, 2) for name in present if name != "serial"]
-    print(", ".join(str(about[name]) for name in ("cpu", "torch", "commit", "date")) + f", {about['cores']} cores\n")
+    print(f"{in_words(about)}\n")
     found: dict[str, list[float]] = {case.name: [] for case in cases}
     others = []
     for number in range(options.rounds):
@@ -200,6 +196,10 @@ def main() -> None:
         settings = {"burn": options.burn, "cells": CELLS, "first": FIRST, "cores_of_others": others}
         result = {"benchmark": "executors", "provenance": about, "settings": settings, "measures": measures}
         write_json(options.json, result | {"seconds_a_cell": found, "peak_bytes": memory})
+
+
+def _command(case: Case, folder: str, burn: float) -> list[str]:
+    return [sys.executable, __file__, "--run", case.executor, str(case.workers), folder, "--burn", str(burn)]
 
 
 def _arguments() -> argparse.Namespace:

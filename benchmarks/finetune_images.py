@@ -13,8 +13,10 @@ Compared, at the same depth, width, batch of 64, crop and flip, SGD with momentu
 - 2 x float32, 2 x bf16  two such workers at once.
 - float32, 32 stacked  --widths 32: so many cells as one model, the images of every cell counted.
 
-On a GPU the cases held to a core and those of two workers fall away, and rates are compared as they are. On a CPU rates
-are of a core, and cells an hour (a cell of the preset `paper`: 40 epochs of 50,000 images) of all that a case uses.
+On a GPU the cases held to a core and those of two workers fall away, and rates are compared as they are; both sides
+compute as torch does by default there, float32 convolutions in TF32, and the loop's two loader workers are likely to be
+its limit. On a CPU rates are of a core. Cells an hour (a cell of the preset `paper`: 40 epochs of 50,000 images; its
+training alone, without a score) are of all that a case uses.
 
 Fair: every timing is a fresh process, the first epoch of each is not counted, all cases of a round run one after the
 other (the order turns each round), and a ratio is taken within its round; smallest, median and largest are printed and
@@ -46,6 +48,7 @@ from common import (
     Clock,
     Timing,
     has_bf16,
+    in_words,
     judged,
     kept,
     measure,
@@ -150,9 +153,7 @@ def main() -> None:
     widths = options.widths if options.widths is not None else GPU_WIDTHS if work.device == "cuda" else ()
     cases = cases_of(work.device, widths)
     print(f"PreResNet-{work.depth}, width {work.width}, {len(work.images)} images x {work.epochs} counted epochs")
-    place = about.get("gpu", about["cpu"])
-    print(", ".join(str(part) for part in (place, about["torch"], about["commit"], about["date"])), end="")
-    print(f", {about['cores']} cores\n")
+    print(f"{in_words(about)}\n")
 
     def run(name: str) -> Timing:
         case, copies = cases[name]

@@ -36,7 +36,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Clock, Timing, has_bf16, judged, kept, measure, positive, provenance, show, take_turns, write_json
+from common import (
+    Clock,
+    Timing,
+    has_bf16,
+    in_words,
+    judged,
+    kept,
+    measure,
+    positive,
+    provenance,
+    show,
+    take_turns,
+    write_json,
+)
 
 from twore.seeds import seed_everything
 from twore.study.trial import FirstBatches
@@ -169,6 +182,8 @@ def main() -> None:
         vocab_size=options.vocabulary, d_model=options.width, layers=options.layers, heads=max(1, options.width // 64),
         ffn=4 * options.width, scored_on="newstest2013" if options.data else "test", also=(),
     )  # fmt: skip
+    if options.device == "cuda":
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the Trainer would share a batch among all of them
     work = Workload(task, options.data, options.budget, options.warmup, options.updates, options.device)
     about, data = provenance(work.device), work.data()
     size = sentences(data, work.budget)
@@ -176,7 +191,7 @@ def main() -> None:
         f"{task.layers}+{task.layers} layers, width {task.d_model}, vocabulary {task.vocab_size}, {task.dataset} text"
     )
     print(f"batches: {work.budget} padded tokens a side, or {size} sentences")
-    print(", ".join(str(about[name]) for name in ("cpu", "torch", "commit", "date")) + f", {about['cores']} cores\n")
+    print(f"{in_words(about)}\n")
 
     def run(name: str) -> Timing:
         case, copies = CASES[name]
@@ -190,6 +205,7 @@ def main() -> None:
     show("tokens/s", rounds, ratios)
     if options.json:
         settings = {"budget": work.budget, "sentences": size, "updates": work.updates, "task": asdict(task)}
+        settings |= {"device": work.device}
         result = {"benchmark": "train_translation", "provenance": about, "settings": settings}
         write_json(options.json, result | {"ratios": ratios, "rounds": kept(rounds)})
 

@@ -73,3 +73,31 @@ def test_what_is_no_calibration_is_refused(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("twore: ")
     assert main([str(tmp_path), "--calibration", str(tmp_path / "none.json")]) == 2
     assert "none.json" in capsys.readouterr().err
+
+
+def test_a_folder_that_added_nothing_to_it_is_held_out(tmp_path, capsys):
+    name = next(name for name, added in shipped().made["folders"].items() if not added)
+    assert main([folder_of(many(1)[0], tmp_path / name)]) == 0
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("study", "found"),
+    [("task: [", "study.yaml is damaged"), ("- a list", "say it with --kind"), ("task: words", "say it with --kind")],
+)
+def test_an_odd_study_is_one_sentence(tmp_path, capsys, study, found):
+    folder = folder_of(many(1)[0], tmp_path / "run")
+    (tmp_path / "run" / "study.yaml").write_text(study)
+    assert main([folder]) == 2
+    said = capsys.readouterr().err
+    assert found in said and said.count("\n") == 1
+
+
+def test_what_tables_are_there_is_what_is_tried(tmp_path, capsys):
+    folder = folder_of(many(1)[0], tmp_path / "run")
+    (tmp_path / "run" / "probes.csv").unlink()
+    assert main([folder]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[3:]] == ["level", "weights"]
+    (tmp_path / "run" / "checkpoints.csv").unlink()
+    assert main([folder]) == 2
+    assert "they need checkpoints.csv or probes.csv" in capsys.readouterr().err

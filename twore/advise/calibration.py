@@ -80,7 +80,7 @@ class Level:
     @property
     def has_skill(self) -> bool:
         """Whether it beats the rules of thumb: the range of its skill lies above 0, whichever cluster is left out."""
-        return min(self.skill[1], self.skill[1] if self.least_skill is None else self.least_skill) > 0
+        return self.skill[1] > 0 and (self.least_skill is None or self.least_skill > 0)
 
     def answers(self, band: Band) -> bool:
         """Whether it ever answers in a band: it has skill, and no rule of thumb does better there."""

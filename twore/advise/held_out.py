@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(
                 f"{unknown[0]}: which repair its probes had is not known: say it with --kind, {' or '.join(kinds)}"
             )
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"twore: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
     known = [folder for folder in options.folders if "/".join(folder.resolve().parts[-2:]) in _made_of(calibration)]
@@ -82,8 +82,8 @@ def _range(low: float, high: float) -> str:
 
 
 def _made_of(calibration: Calibration) -> set[str]:
-    folders = calibration.made.get("folders", {})
-    return set(folders) if isinstance(folders, dict | list) else set()
+    """Last two parts of the names of the folders that added a setting to it."""
+    return {name for name, added in calibration.made.get("folders", {}).items() if added}
 
 
 if __name__ == "__main__":

@@ -161,7 +161,12 @@ def _reach(shape: Shape | None, best: float, pick: float) -> float:
 
 
 def _kind(folder: Path) -> str | None:
-    """How the probes of a run folder were repaired, by the kind of its task; None when that is not known."""
+    """How the probes of a run folder were repaired, by the kind of its task; None when that is not known. ValueError for
+    a study.yaml that is damaged."""
     path = folder / "study.yaml"
-    task = (yaml.safe_load(path.read_text()) or {}).get("task", {}) if path.exists() else {}
-    return KINDS.get(str(task.get("kind")))
+    try:
+        study = yaml.safe_load(path.read_text()) if path.exists() else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is damaged: copy it again from where the study ran") from error
+    task = study.get("task") if isinstance(study, dict) else None
+    return KINDS.get(str(task.get("kind"))) if isinstance(task, dict) else None
