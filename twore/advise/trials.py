@@ -161,8 +161,8 @@ def _reach(shape: Shape | None, best: float, pick: float) -> float:
 
 
 def _kind(folder: Path) -> str | None:
-    """How the probes of a run folder were repaired, by the kind of its task; None when that is not known. ValueError for
-    a study.yaml that is damaged."""
+    """How the probes of a run folder were repaired, by the kind of its task; None when that is not known. ValueError
+    for a study.yaml that is damaged."""
     path = folder / "study.yaml"
     try:
         study = yaml.safe_load(path.read_text()) if path.exists() else None
