@@ -98,12 +98,13 @@ def fine_tune(
     epochs: int,
     clock: Any,
     device: str = "cpu",
+    workers: int = LOADER_WORKERS,
 ) -> int:
     """One epoch of warm-up, then `epochs` on the clock; returns the number of images in those."""
     model = plain_model(depth, width).to(device)
     masks = magnitude_masks(model, ratio)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
-    options = {"num_workers": LOADER_WORKERS, "persistent_workers": True, "pin_memory": device != "cpu"}
+    options = {"num_workers": workers, "persistent_workers": True, "pin_memory": device != "cpu"}
     loader = DataLoader(Images(images, labels), batch_size=64, shuffle=True, **options)
     model.train()
     log = []

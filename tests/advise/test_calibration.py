@@ -31,6 +31,8 @@ def test_json_there_and_back():
         Calibration.from_json("{}")
     with pytest.raises(ValueError, match="no calibration"):
         Calibration.from_json(told.to_json().replace('"hits"', '"luck"'))
+    with pytest.raises(ValueError, match="no calibration"):
+        Calibration.from_json(replace(told, made={"folders": ["atlas"]}).to_json())
 
 
 def test_a_pilot_is_judged_by_one_of_its_size_or_smaller():
@@ -217,6 +219,7 @@ def test_the_command_writes_calibration_page_and_figure(tmp_path, capsys):
     told = Calibration.from_json(out.read_text())
     assert told.kinds == ("batchnorm",) and told.clusters == 4 and list(told.made["folders"].values()) == [1] * 4
     text = page.read_text()
+    assert "| batches | batchnorm | +" in text.partition("## Skill")[2].partition("##")[0]
     assert "4 clusters" in text and "| batches |" in text and "nan" not in text
     assert (page.parent / "figures" / "advise-reliability.png").stat().st_size > 0
     (tmp_path / "run0" / "study.yaml").write_text("task: {kind: 'mine:Task'}\n")

@@ -216,6 +216,15 @@ def test_unfinished_grids_are_compared_on_what_is_complete():
         scoreboard([SettingTables("c", one_epoch)], trivial_rules())
 
 
+@pytest.mark.parametrize(("name", "column"), [("results", "ratio"), ("checkpoints", "epoch"), ("probes", "ratio")])
+def test_a_table_without_its_columns_is_named(tmp_path, name, column):
+    make_setting().results.to_csv(tmp_path / "results.csv", index=False)
+    whole = pd.DataFrame({"epoch": [4], "ratio": [0.5], "score": [1.0]})
+    whole.drop(columns=column).to_csv(tmp_path / f"{name}.csv", index=False)
+    with pytest.raises(ValueError, match=rf"{name}\.csv has no column {column}"):
+        settings_of(tmp_path)
+
+
 def test_a_damaged_table_is_named(tmp_path):
     (tmp_path / "results.csv.gz").write_bytes(b"not packed")
     with pytest.raises(ValueError, match=r"results\.csv\.gz is damaged, or no table"):

@@ -140,6 +140,7 @@ class Calibration:
             levels = _levels(values.pop("levels"))
             repaired = {kind: _levels(own) for kind, own in values.pop("repaired").items()}
             kinds = tuple(values.pop("kinds"))
+            values["made"].get("folders", {}).items()  # AttributeError for what is no mapping
             return Calibration(levels=levels, kinds=kinds, repaired=repaired, **values)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no calibration of advice ({error!r}): make one, docs/advise-calibration.md") from error

@@ -44,11 +44,11 @@ def left_out(trials: Sequence[Trial], judged: Sequence[Trial] | None = None) -> 
     names = list(dict.fromkeys(trial.cluster for trial in trials))
     if len(names) < 2:
         raise ValueError("reliability is judged by leaving a cluster of settings out: it takes two clusters or more")
-    used, rows = calibrate(trials), []
+    used, rows = calibrate(trials) if judged is None else None, []
     for name in names:
         rest = [trial for trial in trials if trial.cluster != name]
         calibration, best = calibrate(rest, fewest=FEWEST), best_rules(rest)
-        calibration = _without_unused(calibration, used) if judged is None else _of_any_number(calibration)
+        calibration = _of_any_number(calibration) if used is None else _without_unused(calibration, used)
         for trial in trials if judged is None else judged:
             if trial.cluster == name:
                 rows += verdicts(trial, calibration, best)
@@ -140,10 +140,8 @@ def _without_unused(calibration: Calibration, used: Calibration) -> Calibration:
     here either: judged is what is used."""
 
     def marked(levels: Mapping[str, Level], known: Mapping[str, Level]) -> dict[str, Level]:
-        return {
-            name: replace(level, least_skill=known[name].least_skill) if name in known else level
-            for name, level in levels.items()
-        }
+        unused = {name for name, level in known.items() if not level.has_skill}
+        return {name: replace(level, least_skill=-1.0) if name in unused else level for name, level in levels.items()}
 
     repaired = {kind: marked(levels, used.repaired.get(kind, {})) for kind, levels in calibration.repaired.items()}
     return replace(calibration, levels=marked(calibration.levels, used.levels), repaired=repaired)

@@ -38,6 +38,11 @@ KINDS = (
     "their pruned layers rescaled (*outputs*). What such a score is worth differs between the two, so they are "
     "calibrated apart, and so is the rule of thumb they are compared with."
 )
+SKILL = (
+    "1 - regret / that of the best rule of thumb, of all settings; 0 is no better, and the range is the 90 % one over "
+    "resampled clusters. *Least* is the lowest lower end of such ranges with one cluster left out. A level is used "
+    "where it is above 0."
+)
 KEPT = (
     "*Kept* is the share of its score that the final checkpoint keeps when pruned and recalibrated: {bands}. (A study "
     "has no score of the unpruned network: that of its lightest ratio stands for it here, which makes the lightest "
@@ -82,6 +87,9 @@ def page(
         _wrapped(KINDS),
         _table(whole, "repair"),
         *(_wrapped(f"{kind}: {_requirement(own)}") for kind, own in whole.groupby("repair", sort=False)),
+        "## Skill, which decides what is used",
+        _wrapped(SKILL),
+        _skills(calibration),
         "## By what pruning leaves",
         _wrapped(KEPT.format(bands=_bands(), fewest=FEWEST, used=USED)),
         _table(bands, "repair", "kept", "stated now"),
@@ -129,6 +137,17 @@ def _by_kind(rows: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
     found = pd.concat([reliability(part).assign(repair=kind) for kind, part in own.groupby("kind")], ignore_index=True)
     now = [stated_now(calibration, *place) for place in zip(found["repair"], found["level"], found["band"])]
     return found.assign(kept=found["band"], **{"stated now": now})
+
+
+def _skills(calibration: Calibration) -> str:
+    lines = ["| level | repair | skill (90 %) | least | used |", "|---|---|---|---|---|"]
+    for kind, levels in [("any", calibration.levels), *calibration.repaired.items()]:
+        for name, level in levels.items():
+            mean, low, high = level.skill
+            least = "–" if level.least_skill is None else f"{level.least_skill:+.3f}"
+            told = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+            lines.append(f"| {name} | {kind} | {told} | {least} | {'yes' if level.has_skill else 'no'} |")
+    return "\n".join(lines)
 
 
 def _answering(table: pd.DataFrame) -> pd.DataFrame:

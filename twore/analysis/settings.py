@@ -149,6 +149,11 @@ def _read_folder(folder: Path) -> dict[str, pd.DataFrame]:
         raise FileNotFoundError(f"no results.csv in {folder}: run the study with this folder as --out first")
     files = {name: path for name in TABLES if (path := table_file(folder, name)) is not None}
     tables = {name: _labelled(_read(path)) for name, path in files.items()}
+    for name, table in tables.items():
+        needed = ("epoch",) if name in ("checkpoints", "curves") else ("epoch", "ratio")
+        missing = next((column for column in needed if column not in table.columns), None)
+        if missing is not None:
+            raise ValueError(f"{files[name]} has no column {missing}: it is no table of a study, or is damaged")
     if "results" not in tables or tables["results"].empty:
         raise ValueError(f"results.csv in {folder} has no rows yet: let the study finish a few cells first")
     return tables
