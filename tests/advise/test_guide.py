@@ -59,3 +59,10 @@ def test_what_is_answered_is_what_the_calibration_answers(row: int, kind: str):
 
 def test_no_level_states_more_than_is_right_as_the_guide_says_of_none():
     assert "\nMore was stated than was right: nowhere.\n" in (DOCS / "advise-calibration.md").read_text()
+
+
+def test_how_near_the_line_two_levels_are():
+    text = " ".join((DOCS / "advise.md").read_text().split())
+    levels = shipped().repaired
+    assert f"{levels['batchnorm']['batches'].least_skill:.3f} at the low end" in text
+    assert f"fails by one (−{-levels['outputs']['pilot of 2'].least_skill:.3f})" in text
