@@ -218,6 +218,15 @@ def test_a_broken_checkpoint_is_trained_again_once(toy_study, tmp_path, caplog):
 # --- signals
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """SIGINT as at a terminal: background jobs of a shell begin with it ignored, which a run respects."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_serial_run_in_good_order(toy_study, tmp_path, monkeypatch, number, status):
     run(toy_study, tmp_path / "serial")
@@ -244,6 +253,7 @@ def test_a_signal_ends_a_serial_run_in_good_order(toy_study, tmp_path, monkeypat
     assert tables(out) == tables(tmp_path / "serial")
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_the_first_signal_asks_and_the_second_stops():
     with stop_signals() as stop:
         stop.at_once = False
@@ -375,6 +385,7 @@ def test_a_full_disk_under_a_worker_stops_the_run(toy_study, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(
     ("signals", "status"),
     [((signal.SIGINT,), 130), ((signal.SIGTERM,), 143), ((signal.SIGTERM, signal.SIGINT), 143)],
