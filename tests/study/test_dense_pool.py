@@ -45,29 +45,27 @@ class WatchedTask(ToyTask):
 
 
 class WatchedData(ToyData):
-    """Data whose epochs are logged: TOY_LOG names the file. A process sees one dense job in each of these tests.
+    """Data whose epochs are logged: TOY_LOG names the file.
 
     TOY_WAIT    folder: the last dense epoch is given out when there is a file in it
     TOY_DIE     file: unless it is there, the process is killed in the middle of the third dense epoch
-    TOY_PAUSE   seconds that each dense epoch takes longer
     """
-
-    def __init__(self, task: ToyTask, device: torch.device) -> None:
-        super().__init__(task, device)
-        self._seen = 0  # dense epochs, of all models
 
     def epoch(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         if batch_size == DENSE:
-            self._seen += 1
             with Path(os.environ.get("TOY_LOG", os.devnull)).open("a") as log:
                 log.write(f"{os.getpid()} {seed}\n")
-            if self._seen > 2 * 3 and "TOY_WAIT" in os.environ:  # 2 models, 4 epochs
+            if seed in orders(3) and "TOY_WAIT" in os.environ:
                 _wait_for(Path(os.environ["TOY_WAIT"]))
-            time.sleep(float(os.environ.get("TOY_PAUSE", "0")))
         for number, batch in enumerate(super().epoch(batch_size, seed)):
             yield batch
-            if batch_size == DENSE and number == 1 and self._seen > 2 * 2:
+            if batch_size == DENSE and number == 1 and seed in orders(2):
                 _die_once(os.environ.get("TOY_DIE"))
+
+
+def orders(done: int) -> list[int]:
+    """Seed of the data order of the dense runs 0, 1 and 2 when they have so many epochs behind them."""
+    return [derive_seed("dense", seed, "order", done) for seed in (0, 1, 2)]
 
 
 def _wait_for(folder: Path) -> None:
@@ -94,9 +92,10 @@ def two_stacks(study: Study, seeds: tuple[int, ...] = (0, 1, 2), **task: Any) ->
     )  # fmt: skip
 
 
-def log_of(path: Path) -> list[tuple[str, str]]:
+def log_of(path: Path) -> list[tuple[int, int]]:
     """(process, seed of the data order) of each dense epoch of each model."""
-    return [(pid, seed) for pid, seed in (line.split() for line in path.read_text().splitlines())]
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(int(pid), int(seed)) for pid, seed in map(str.split, lines)]
 
 
 def tidy(out: Path) -> None:
@@ -166,23 +165,24 @@ def test_a_killed_driver_and_its_workers_are_resumed(
     run(study, tmp_path / "serial")
     out.mkdir()
     save_study(study, out / "study.yaml")
-    log, options = tmp_path / "log", {"TOY_LOG": str(tmp_path / "epochs"), "TOY_SAVE_EVERY": "-1"}
-    process = start(out, log=log, **options, TOY_PAUSE="1.5")
+    log, epochs = tmp_path / "log", tmp_path / "epochs"
+    options = {"TOY_LOG": str(epochs), "TOY_SAVE_EVERY": "-1"}
+    process = start(out, log=log, **options, TOY_WAIT=str(tmp_path / "nothing"))  # neither stack comes to its end
     workers: list[int] = []
     until = time.monotonic() + PATIENCE
-    states = lambda: list((out / "store/running").glob("*.safetensors"))  # noqa: E731
-    while len(states()) < 2 or len(list((out / "store/trajectories").glob("**/*.safetensors"))) < 6:  # 3 runs, 0 and 2
+    while not {orders(3)[0], orders(3)[2]} <= {seed for _, seed in log_of(epochs)}:  # the first run of each stack
         assert process.poll() is None and time.monotonic() < until, process.stderr.read()
         workers = children(process.pid) or workers
         time.sleep(0.02)
     for pid in (process.pid, *workers):
         os.kill(pid, signal.SIGKILL)
     process.wait()
-    assert len(states()) == 2 and not list((out / "store/trajectories").glob("*.json"))
-    before = len(log_of(tmp_path / "epochs"))
+    store = Store(out)
+    assert len(list((store.root / "running").glob("*.safetensors"))) == 2
+    assert not list((store.root / "trajectories").glob("*.json"))
+    before = len(log_of(epochs))
     assert start(out, log=log, workers=1, **options).wait(PATIENCE) == 0
     assert tables(out) == tables(tmp_path / "serial")
     tidy(out)
-    again = {seed for _, seed in log_of(tmp_path / "epochs")[before:]}
-    orders = [[str(derive_seed("dense", seed, "order", done)) for seed in (0, 1, 2)] for done in range(4)]
-    assert not again & set(orders[0]) and again >= set(orders[3])  # the first epoch of both stacks was behind them
+    again = {seed for _, seed in log_of(epochs)[before:]}
+    assert again == set(orders(3))  # three epochs of both stacks were behind them
