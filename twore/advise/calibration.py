@@ -20,6 +20,19 @@ WORTH = 0.1  # points: a rule of thumb, or the next level, has to lose this much
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """That a pilot's picks which are far ahead of the final checkpoint are right more often, or less.
+
+    points      the line: fine-tuned score of the pick minus that of the final checkpoint
+    hits, confidence   as of `Band`, each of the picks short of the line and of those that reach it
+    """
+
+    points: float
+    hits: tuple[float, float]
+    confidence: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Band:
     """Verdicts of one kind of pair: those whose final checkpoint keeps a share in [low, high) of its score when pruned
     (and recalibrated, before fine-tuning; `Shape.kept`).
@@ -28,11 +41,12 @@ class Band:
     low, high   shares; None: no such limit
     pairs, settings, clusters   how many stand behind the numbers below: those whose signal is clear (of weights: all)
     hits        share of the picks within the tie set of the best, in [0, 1]
-    confidence  what is stated: the 10 % quantile of that share over resampled clusters, so rather too low
+    confidence  what is stated: the 20 % quantile of that share over resampled clusters, so rather too low
     regret      of the picks: mean and 90 % bootstrap range over clusters
     trivial, trivial_regret   the rule of thumb that loses least here, and what it loses
     width       of the interval: it spans the checkpoints whose signal is within this share of its range of the peak
     coverage    share of pairs whose best checkpoint such intervals hold
+    ahead       where a pilot's lead over the final checkpoint tells good picks from bad; None: nothing is gained by it
     """
 
     name: str
@@ -48,10 +62,19 @@ class Band:
     trivial_regret: float
     width: float
     coverage: float
+    ahead: Ahead | None = None
 
     def holds(self, kept: float) -> bool:
         """Whether a share kept falls into the band."""
         return (self.low is None or kept >= self.low) and (self.high is None or kept < self.high)
+
+    def stated(self, lead: float) -> float:
+        """The confidence in a pick that is so many points ahead of the final checkpoint; NaN: not known."""
+        return self.confidence if self.ahead is None else self.ahead.confidence[lead >= self.ahead.points]
+
+    def share(self, lead: float) -> float:
+        """Share of such picks that hit, likewise."""
+        return self.hits if self.ahead is None else self.ahead.hits[lead >= self.ahead.points]
 
 
 @dataclass(frozen=True)
@@ -162,8 +185,13 @@ def _levels(values: dict[str, Any]) -> dict[str, Level]:
 
 
 def _level(values: dict[str, Any]) -> Level:
-    bands = tuple(Band(**_tuples(Band, band)) for band in values.pop("bands"))
+    bands = tuple(_band(band) for band in values.pop("bands"))
     return Level(bands=bands, **_tuples(Level, values))
+
+
+def _band(values: dict[str, Any]) -> Band:
+    ahead = values.pop("ahead", None)
+    return Band(ahead=None if ahead is None else Ahead(**_tuples(Ahead, ahead)), **_tuples(Band, values))
 
 
 def _tuples(cls: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Verdict:
         claim); None when nothing can be named
     interval: positions between which the best checkpoint lies, with the share `Band.coverage` of the calibration
     confidence: that `epoch` lies in the tie set of the best checkpoint, in [0, 1], rather too low than too high: the
-        10 % quantile over the settings of the calibration; 0 where nothing is known: outside it, or no clear signal
+        20 % quantile over the settings of the calibration; 0 where nothing is known: outside it, or no clear signal
     reason, would_change: plain sentences
     regime: "stop early", "either" or "train on"; None where the level cannot tell
     trivial_rules: rule of thumb -> position
@@ -139,14 +139,15 @@ def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -
             if doubt is None and epoch is not None:
                 doubt = unclear(shape, epoch, seen.level)
             band = band if doubt is None else None  # its numbers are of clear signals
-        story = wording.Story(ratio, seen.level, seen.k, epoch, shape, about, band)
+        lead = seen.gains.get(ratio, np.nan)
+        story = wording.Story(ratio, seen.level, seen.k, epoch, shape, about, band, lead)
         following = None if outside else _following(seen, shape, calibration, kind)
         verdicts.append(
             Verdict(
                 ratio=ratio,
                 epoch=epoch,
                 interval=interval,
-                confidence=0.0 if band is None or epoch is None else band.confidence,
+                confidence=0.0 if band is None or epoch is None else band.stated(lead),
                 abstained=doubt is not None,
                 reason=wording.why(story) if doubt is None else doubt.reason,
                 would_change=wording.would_change(story, following),

@@ -66,13 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def in_words(table: pd.DataFrame) -> str:
     """A table of `reliability`, a line a level."""
-    lines = [f"{'level':12}{'verdicts':>9}{'answered':>10}{'stated':>8}{'right':>7}{'90 % range':>12}{'regret':>8}"
-             f"{'rule of thumb':>15}"]  # fmt: skip
+    lines = [f"{'level':12}{'verdicts':>9}{'answered':>10}{'stated':>8}{'right':>7}{'90 % range':>12}{'Brier':>8}"
+             f"{'a constant':>12}{'regret':>8}{'rule of thumb':>15}"]  # fmt: skip
     for _, row in table.iterrows():
         line = f"{row['level']:12}{row['pairs']:>9}{percent(row['answered']):>10}"
         if row["answered"] > 0:
             line += f"{percent(row['stated']):>8}{percent(row['observed']):>7}{_range(row['low'], row['high']):>12}"
-            line += f"{row['regret']:>8.2f}{row['trivial']:>15.2f}"
+            line += f"{row['brier']:>8.3f}{row['brier_constant']:>12.3f}{row['regret']:>8.2f}{row['trivial']:>15.2f}"
         lines.append(line)
     return "\n".join(lines)
 

@@ -29,9 +29,9 @@ CHOSEN = (
     "**What leaving out does not undo.** *Independent* means here that no dense run is shared: clusters still share "
     "data, seeds and kind of network. Whether a level is used at all is decided from all settings: it has to beat the "
     "rules of thumb whichever cluster is left out, else it answers nothing below either. And the rule of each level, "
-    "the bands, the limits for abstaining and those for the number of checkpoints were chosen with these same settings "
-    "in view. On other data expect less than the tables say. The verdicts of a pilot count each (dense run, ratio) "
-    "once a fine-tune seed it was played with."
+    "the bands, the quantile stated, that pilots are told apart by their lead, the limits for abstaining and those for "
+    "the number of checkpoints were chosen with these same settings in view. On other data expect less than the tables "
+    "say. The verdicts of a pilot count each (dense run, ratio) once a fine-tune seed it was played with."
 )
 KINDS = (
     "Networks with BatchNorm have its statistics estimated again after pruning (*batchnorm*), others the outputs of "
@@ -49,7 +49,9 @@ KEPT = (
     "ratio intact by definition.) A band with fewer than {fewest} clusters beside the one judged is not answered, so "
     "that what is used has {used}. *Stated now* is the confidence that `twore advise` gives, from all clusters; – "
     "where it does not answer. Within a band the same confidence is stated for all, so that a Brier score cannot be "
-    "below the constant's there: what tells good picks from bad ones is the band."
+    "below the constant's there, but where a pilot's lead over the final checkpoint tells good picks from bad: there "
+    "are two, with a line that foretells hits best when each cluster is left out (chosen anew without the cluster that "
+    "is judged here)."
 )
 OTHERS = (
     "An interval should hold the best checkpoint in {coverage} of the pairs; its length is told as a share of the "
@@ -114,8 +116,14 @@ def stated_now(calibration: Calibration, kind: str, level: str, band: str) -> st
     about = calibration.of_kind(kind).levels.get(level)
     if about is None:
         return "–"
-    own = [each for each in about.bands if each.name == band and about.answers(each)]
-    return percent(own[0].confidence) if own else "–"
+    own = next((each for each in about.bands if each.name == band and about.answers(each)), None)
+    if own is None:
+        return "–"
+    if own.ahead is None:
+        return percent(own.confidence)
+    short, reach = (percent(each) for each in own.ahead.confidence)
+    points = f"{own.ahead.points:g} point{'' if own.ahead.points == 1 else 's'}"
+    return f"{short}; {reach} from {points} ahead"
 
 
 def warnings_of(bands: pd.DataFrame) -> list[str]:

@@ -42,7 +42,8 @@ class Trial:
     the grid; seen: what the verdict may rest on.
     rows, a row a ratio: ratio; best (epoch); pick; hit (bool); regret; gain (best minus final, points); label (the
         measured regime); checkpoints (number); kept (`Shape.kept`); reach (share of the signal's range that an
-        interval needs to hold the best epoch); clear (whether the signal itself is ground for an answer,
+        interval needs to hold the best epoch); ahead (points by which a pilot's pick beats the final checkpoint; NaN
+        where that was not fine-tuned); clear (whether the signal itself is ground for an answer,
         `deciding.unclear`); and the regret of each rule of thumb under its name
     """
 
@@ -142,6 +143,7 @@ def _rows(seen: Seen, yard: Yardstick, labels: list[str]) -> pd.DataFrame:
         own |= {"regret": regret[_index(yard, pick)], "gain": regret[-1], "label": labels[i]}
         own |= {"checkpoints": 0 if shape is None else len(shape.epochs), "reach": _reach(shape, best, pick)}
         own |= {"kept": np.nan if shape is None else shape.kept}
+        own |= {"ahead": seen.gains.get(ratio, np.nan)}
         own |= {"clear": shape is not None and unclear(shape, pick, seen.level) is None}
         rows.append(own | {rule: regret[_index(yard, epoch)] for rule, epoch in seen.trivial[ratio].items()})
     return pd.DataFrame(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ class Doubt(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Story:
-    """What a verdict on one ratio rests on; fields as in `deciding.Seen`."""
+    """What a verdict on one ratio rests on; fields as in `deciding.Seen`. lead: `Seen.gains` of the ratio, points."""
 
     ratio: float
     level: str
@@ -31,6 +32,7 @@ class Story:
     shape: Shape | None
     about: Level | None
     band: Band | None
+    lead: float = math.nan
 
 
 class Following(NamedTuple):
@@ -49,7 +51,7 @@ def why(story: Story) -> str:
     if shape is None or band is None:
         raise ValueError("there is no reason for an answer without evidence")
     if story.level == "pilot":
-        first = "Fine-tuned, the advised checkpoint is the best of the shortlist"
+        first = f"Fine-tuned, the advised checkpoint is the best of the shortlist{_far(story.lead)}"
     elif shape.at == len(shape.epochs) - 1:
         first = f"Pruned, the final checkpoint keeps most: {shape.last:.0f} % right before fine-tuning"
     else:
@@ -58,8 +60,9 @@ def why(story: Story) -> str:
             f"one {shape.last:.0f} %"
         )
     return (
-        f"{first}. Where pruning leaves the network {band.name} like this, {percent(band.hits)} of such picks "
-        f"were as good as the best checkpoint of all ({independent(band.clusters)})."
+        f"{first}. Where pruning leaves the network {band.name} like this{_side(band, story.lead)}, "
+        f"{percent(band.share(story.lead))} of such picks were as good as the best checkpoint of all "
+        f"({independent(band.clusters)})."
     )
 
 
@@ -229,6 +232,21 @@ def _by_hand(level: str) -> str:
     if level == "pilot":
         return "compare the scores of the fine-tuned checkpoints yourself"
     return "fine-tune two or three checkpoints at this ratio and compare their scores yourself"
+
+
+def _far(lead: float) -> str:
+    """By how much a pick won, points; nothing where it is the final checkpoint or that was not fine-tuned."""
+    return f", {lead:.1f} points above the final one" if lead > 0 else ""
+
+
+def _side(band: Band, lead: float) -> str:
+    """On which side of the line of a band a pick is, where it has one."""
+    if band.ahead is None:
+        return ""
+    points = f"{band.ahead.points:g} point{'' if band.ahead.points == 1 else 's'}"
+    if lead >= band.ahead.points:
+        return f" and the pick leads the final checkpoint by {points} or more"
+    return f" and the final checkpoint comes within {points} of the pick"
 
 
 def _gain(story: Story, following: Level) -> str:
