@@ -102,10 +102,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{unknown[0]}: which repair its probes had is not known, so that no advice could use them: its "
                 f"study.yaml names none of {', '.join(KINDS)}"
             )
+        if not kinds(trials):
+            raise ValueError(
+                f"nothing can be calibrated on these folders: no kind of network has {USED} settings or more that "
+                "share no dense run; name more run folders"
+            )
     except (FileNotFoundError, ValueError) as error:
         print(f"twore: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
     calibration = calibrate(trials, made=_provenance(options.folders, trials))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(calibration.to_json())
     print(f"{options.out}: {calibration.settings} settings in {calibration.clusters} clusters")
     if options.page is not None:
@@ -195,6 +201,7 @@ def _ahead(rows: pd.DataFrame, overall: float, fewest: int) -> Ahead | None:
         points=line,
         hits=(float(short["hit"].mean()), float(reach["hit"].mean())),
         confidence=(_confidence(short, overall), _confidence(reach, overall)),
+        clusters=(int(short["cluster"].nunique()), int(reach["cluster"].nunique())),
     )
 
 
