@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_candidates import EPOCHS, RATIOS, SPIKE, setting
 
 from twore.analysis import default_predictors
 from twore.analysis.candidates import smooth_probe
-from twore.analysis.dropped import both_probes, dropped, search_from, search_from_peak, tuned_switch
+from twore.analysis.dropped import both_probes, dropped, outer_pilot, search_from, search_from_peak, tuned_switch
 from twore.analysis.pilots import shortlisted
 
 
@@ -51,6 +52,20 @@ def test_a_shortlist_of_strangers_has_no_neighbours():
     one = setting("a", ([1, 2, 3, 9, 8], [9, 8, 7, 1, 1], [1, 1, 9, 8, 7]))
     lists = shortlisted(smooth_probe(window=1), best=2, final=False, apart=2)(one)
     assert lists == {0.5: [2.0, 4.0], 0.9: [1.0, 3.0], 0.95: [3.0, 5.0]}
+
+
+def test_ratios_between_take_the_pick_of_the_nearer_end():
+    one = setting("a", ([9, 8, 7, 6, 5], [9, 8, 7, 6, 5], [9, 8, 7, 6, 5]), best=(2, 1, 4))
+    assert outer_pilot().pick(one) == {0.5: 5.0, 0.9: 5.0, 0.95: 5.0}  # at 0.5 it keeps all, being the lightest ratio
+    whole = pd.DataFrame([{"setting": "a", "epoch": 5, "ratio": 0.0, "recalibrated_score": 50.0, "cost": 0.0}])
+    all_broken = replace(one, probes=pd.concat([one.probes, whole]))
+    assert outer_pilot().pick(all_broken) == {0.5: 2.0, 0.9: 3.0, 0.95: 3.0}  # its own would be 1; 4 is in no shortlist
+    assert outer_pilot().cost_of(all_broken) == pytest.approx((2 * 4 + 15 * 0.1) / 30)
+    last = ([9, 8, 7, 6, 5], [9, 8, 7, 6, 5], [9, 8, 7, 6, 4.9])
+    only = replace(all_broken, probes=pd.concat([setting("a", last).probes, whole.assign(recalibrated_score=9.9)]))
+    assert outer_pilot().pick(only) == {0.5: 5.0, 0.9: 5.0, 0.95: 3.0}
+    assert outer_pilot().cost_of(only) == pytest.approx((4 + 15 * 0.1) / 30)
+    assert outer_pilot().pick(replace(one, probes=None)) is None
 
 
 def test_the_two_probes_are_averaged_as_values_or_as_ranks():

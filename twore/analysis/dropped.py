@@ -18,6 +18,7 @@ from twore.analysis.predictors import Picks
 from twore.analysis.regimes import EXACT
 from twore.analysis.rules import Predictor, axes, best_epochs, metric_grid, probe_cost, signal_rule, switched
 from twore.analysis.settings import SettingTables
+from twore.analysis.spared import BROKEN, cells_price, kept
 from twore.analysis.tuning import choose_best, leave_one_out
 
 APART = 2  # checkpoints between two of a shortlist of strangers: no neighbours
@@ -29,7 +30,7 @@ def dropped(settings: Sequence[SettingTables]) -> list[Predictor]:
     if not any(s.probes is not None and SCORE in s.probes.columns for s in settings):
         return []
     probe = _probe()
-    found = [search_from_peak(probe), shortlist_pilot(probe, apart=APART)]
+    found = [search_from_peak(probe), shortlist_pilot(probe, apart=APART), outer_pilot()]
     if any(s.probes is not None and AVERAGED in s.probes.columns for s in settings):
         found += [both_probes(), both_probes(ranks=True)]
     with suppress(ValueError):  # one cluster only: nothing to learn from
@@ -49,6 +50,32 @@ def both_probes(*, ranks: bool = False) -> Predictor:
 
     name = f"largest mean {'rank' if ranks else 'value'} of {SCORE} and {AVERAGED}"
     return Predictor(name, "a few batches", lambda s: best_epochs(signal(s)), lambda s: 2 * probe_cost(s), signal)
+
+
+def outer_pilot(best: int = 3) -> Predictor:
+    """A spared pilot at the lightest and the heaviest ratio where pruning breaks the final checkpoint; those between
+    take the pick of the nearer one in ln density, the lighter one's where both are equally near."""
+    probe = _probe()
+    pilot, price = shortlist_pilot(probe, best=best), cells_price(probe, best=best)
+
+    def broken(setting: SettingTables) -> list[float] | None:
+        share = kept(setting)
+        return None if share is None else sorted(ratio for ratio, own in share.items() if own < BROKEN)
+
+    def pick(setting: SettingTables) -> Picks | None:
+        ratios, picks = broken(setting), pilot.pick(setting)
+        if ratios is None or picks is None:
+            return None
+        final = float(axes(setting)[1][-1])
+        ends = {r: min((ratios[0], ratios[-1]), key=lambda end: abs(np.log1p(-end) - np.log1p(-r))) for r in ratios}
+        return {ratio: picks[ends[ratio]] if ratio in ends else final for ratio in picks}
+
+    def cost(setting: SettingTables) -> float:
+        ratios = broken(setting)
+        return float("nan") if ratios is None else price(setting, {*ratios[:1], *ratios[-1:]}) + probe_cost(setting)
+
+    name = f"pilot of {best + 1} at the lightest and the heaviest ratio that break the final checkpoint"
+    return Predictor(name, "pilot", pick, cost)
 
 
 def search_from_peak(rule: Predictor, cells: int = CELLS) -> Predictor:
