@@ -2,10 +2,11 @@
 
     python -m twore.advise.calibrating DIR... [--out calibration.json] [--page docs/advise-calibration.md]
 
-Few settings: so nothing is fitted but two shares and a width in three bands, and two thresholds a level, apart for
-networks with and without BatchNorm, whose pruned scores are repaired in different ways. The bands say
-what pruning left of the final checkpoint, since that tells pairs where a pick is right from others, and nothing in the
-form of the signal did beside it. How good the result is on settings it has not seen: `reliability.py`.
+Few settings: so nothing is fitted but two shares and a width in three bands, for pilots a line with two shares more
+(`ahead.py`), and two thresholds a level, apart for networks with and without BatchNorm, whose pruned scores are
+repaired in different ways. The bands say what pruning left of the final checkpoint, since that tells pairs where a pick
+is right from others, and nothing in the form of the signal did beside it. How good the result is on settings it has not
+seen: `reliability.py`.
 """
 
 from __future__ import annotations
