@@ -17,7 +17,7 @@ from twore.advise.deciding import conclude, decide, see
 from twore.advise.reliability_page import stated_now
 from twore.advise.trials import collect, played
 
-LINE = Ahead(points=3.0, hits=(0.4, 0.7), confidence=(0.35, 0.62))
+LINE = Ahead(points=3.0, hits=(0.4, 0.7), confidence=(0.35, 0.62), clusters=(8, 5))
 
 
 def picks(hits: dict[float, list[int]], clusters: int = 4) -> pd.DataFrame:
@@ -49,18 +49,18 @@ def test_each_side_of_a_line_needs_its_clusters():
 
 
 def test_a_pick_without_the_final_checkpoint_beside_it_is_not_ahead():
-    assert beyond(picks({np.nan: [1], 6.0: [1]}, clusters=1), 5.0).tolist() == [False, True]
+    assert beyond(picks({np.nan: [1], 5.0: [1]}, clusters=1), 5.0).tolist() == [False, True]  # the line itself is
 
 
-@pytest.mark.parametrize(("final", "stated", "words"), [
-    (66.0, 0.62, "5.3 points above the final one. Where pruning leaves the network broken like this and the pick leads "
-     "the final checkpoint by 3 points or more, 70 %"),
-    (70.0, 0.35, "1.3 points above the final one. Where pruning leaves the network broken like this and the final "
-     "checkpoint comes within 3 points of the pick, 40 %"),
-    (75.0, 0.35, "the best of the shortlist. Where pruning leaves the network broken like this and the final "
-     "checkpoint comes within 3 points of the pick, 40 %"),
+@pytest.mark.parametrize(("final", "stated", "settings", "words"), [
+    (66.0, 0.62, 5, "5.3 points above the final one. Where pruning leaves the network broken like this and the pick "
+     "leads the final checkpoint by 3 points or more, 70 %"),
+    (70.0, 0.35, 8, "1.3 points above the final one. Where pruning leaves the network broken like this and the pick "
+     "leads the final checkpoint by less than 3 points, 40 %"),
+    (75.0, 0.35, 8, "the best of the shortlist. Where pruning leaves the network broken like this and the pick leads "
+     "the final checkpoint by less than 3 points, 40 %"),
 ])  # fmt: skip
-def test_the_confidence_is_that_of_its_side(final, stated, words):
+def test_the_confidence_is_that_of_its_side(final, stated, settings, words):
     told = calibration()
     about = told.levels["pilot of 3"]
     broken = replace(about.bands[0], ahead=LINE)
@@ -69,6 +69,7 @@ def test_the_confidence_is_that_of_its_side(final, stated, words):
     setting = piloted(setting, {0.5: [12, 24], 0.9: [8, 12, 24]})
     found = decide(setting, level="pilot", k=3, calibration=told)[1]
     assert found.confidence == stated and words in found.reason and not found.abstained
+    assert found.settings == settings and f"({settings} independent settings)" in found.reason
     assert decide(asked(probed()), level="batches", calibration=told)[1].confidence == 0.4  # which leads nowhere
 
 
@@ -83,7 +84,8 @@ def test_it_is_calibrated_for_pilots_only_and_read_back():
     ]
     told = calibrate(made, fewest=3)
     ahead = told.level("pilot", 3).band_of(0.2).ahead
-    assert ahead.points == 1.0 and ahead.hits == (0.0, 1.0) and ahead.confidence[0] < 0.3 < 0.7 < ahead.confidence[1]
+    assert ahead.points == 1.0 and ahead.hits == (0.0, 1.0) and ahead.clusters == (3, 3)
+    assert ahead.confidence[0] < 0.3 < 0.7 < ahead.confidence[1]
     assert told.level("batches").band_of(0.2).ahead is None and told.level("weights").bands[0].ahead is None
     assert calibrate(made, fewest=4).level("pilot", 3).band_of(0.2).ahead is None  # three clusters a side
     assert Calibration.from_json(told.to_json()).level("pilot", 3).band_of(0.2).ahead.points == 1.0
@@ -95,6 +97,33 @@ def test_it_is_calibrated_for_pilots_only_and_read_back():
         for band in level["bands"]:
             del band["ahead"]  # of a file made before there were lines
     assert Calibration.from_json(json.dumps(old)).level("pilot", 3).band_of(0.2).ahead is None
+
+
+def with_line(**changes) -> str:
+    """A calibration file whose pilots of 3 have this line where the network is broken."""
+    told = json.loads(calibration().to_json())
+    line = {"points": 3.0, "hits": [0.4, 0.7], "confidence": [0.35, 0.62]}
+    told["levels"]["pilot of 3"]["bands"][0]["ahead"] = line | changes
+    return json.dumps(told)
+
+
+def test_a_line_without_its_clusters_has_those_of_its_band():
+    ahead = Calibration.from_json(with_line()).level("pilot", 3).band_of(0.2)
+    assert ahead.ahead.clusters is None and ahead.behind(9.0) == ahead.behind(np.nan) == ahead.clusters == 4
+    known = Calibration.from_json(with_line(clusters=[4, 3])).level("pilot", 3).band_of(0.2)
+    assert (known.behind(0.0), known.behind(9.0), known.behind(np.nan)) == (4, 3, 4)
+    assert (known.stated(np.float64(9.0)), known.share(np.float64(0.0))) == (0.62, 0.4)  # NumPy's, too
+
+
+@pytest.mark.parametrize("changes", [
+    {"points": "3"}, {"points": {}}, {"points": np.nan}, {"hits": [0.4]}, {"hits": [0.4, 0.5, 0.6]}, {"hits": 0.4},
+    {"confidence": None}, {"confidence": ["a", "b"]}, {"confidence": [0.4, 7.0]}, {"clusters": 4},
+    {"clusters": ["4", 3]}, {"marks": 1.0},
+])  # fmt: skip
+def test_a_line_of_the_wrong_kind_is_no_calibration(changes):
+    assert Calibration.from_json(with_line())
+    with pytest.raises(ValueError, match="no calibration of advice"):
+        Calibration.from_json(with_line(**changes))
 
 
 def test_the_lead_of_a_trial_is_that_of_its_verdict():

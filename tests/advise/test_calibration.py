@@ -213,8 +213,7 @@ def test_the_command_writes_calibration_page_and_figure(tmp_path, capsys):
             getattr(setting, name).to_csv(folder / f"{name}.csv", index=False)
         (folder / "study.yaml").write_text("task: {kind: cifar}\n")
         folders.append(str(folder))
-    out, page = tmp_path / "c.json", tmp_path / "docs" / "page.md"
-    page.parent.mkdir()
+    out, page = tmp_path / "mine" / "c.json", tmp_path / "docs" / "page.md"
     assert main([*folders, "--out", str(out), "--page", str(page)]) == 0
     told = Calibration.from_json(out.read_text())
     assert told.kinds == ("batchnorm",) and told.clusters == 4 and list(told.made["folders"].values()) == [1] * 4
@@ -222,8 +221,10 @@ def test_the_command_writes_calibration_page_and_figure(tmp_path, capsys):
     assert "| batches | batchnorm | +" in text.partition("## Skill")[2].partition("##")[0]
     assert "4 clusters" in text and "| batches |" in text and "nan" not in text
     assert (page.parent / "figures" / "advise-reliability.png").stat().st_size > 0
-    (tmp_path / "run0" / "study.yaml").write_text("task: {kind: 'mine:Task'}\n")
     before = out.read_text()
+    assert main([*folders[:3], "--out", str(out)]) == 2 and out.read_text() == before
+    assert "no kind of network has 4 settings or more" in capsys.readouterr().err
+    (tmp_path / "run0" / "study.yaml").write_text("task: {kind: 'mine:Task'}\n")
     assert main([folders[0], "--out", str(out)]) == 2 and out.read_text() == before
     assert "run0: which repair its probes had is not known" in capsys.readouterr().err
     assert main([str(tmp_path / "nowhere"), "--out", str(out)]) == 2
@@ -291,6 +292,16 @@ def test_every_second_checkpoint(trials):
     assert not down.loc[heavy, "doubt"].isin(["outside"]).any()
     light = down[~heavy & (down["level"] != "weights")]  # of three, the light signals all still move: none calibrated
     assert (light["doubt"] == "outside").all() and (up.loc[up["ratio"] == 0.5, "doubt"] != "outside").all()
+
+
+@pytest.mark.parametrize("epoch", [12, 24])
+def test_a_checkpoint_without_cells_is_not_picked(epoch):
+    """It was probed, is what the signal likes best at one ratio, and was never fine-tuned."""
+    setting = probed()
+    setting = replace(setting, results=setting.results[setting.results["epoch"] != epoch])
+    for trial in collect([setting]):
+        assert epoch not in trial.rows["pick"].tolist(), (trial.level, trial.k)
+        assert trial.level == "weights" or set(trial.seen.shapes[0.9].epochs) == set(EPOCHS) - {epoch}
 
 
 def test_a_name_given_twice_is_refused():

@@ -184,6 +184,11 @@ def test_a_pilot_with_a_missing_cell_claims_nothing():
     assert not light.abstained and heavy.epoch == 12.0
     assert (heavy.doubt, heavy.confidence, heavy.expected_regret) == ("no evidence", 0.0, None)
     assert "1 missing" in heavy.reason and "to its end" in heavy.reason
+    broken, *others = calibration().levels["pilot of 3"].bands
+    told = calibration(bands=(replace(broken, regret=(2.2, 1.0, 3.0)), *others))  # where a rule of thumb is better, too
+    whole, heavy = (decide(piloted(setting, own), level="pilot", calibration=told)[1] for own in (cells, fewer))
+    assert whole.doubt == heavy.doubt == "a rule of thumb is better"
+    assert (whole.confidence, heavy.confidence, heavy.expected_regret) == (0.4, 0.0, None)
 
 
 def test_the_level_that_has_no_skill_is_not_the_next_one():

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 POINTS = (1.0, 2.0, 3.0, 5.0)  # ahead of the final checkpoint, tried as the line; our choice
-PRIOR = 2.0  # pairs' worth of the level's overall share that is mixed into each share; our choice
+PRIOR = 2.0  # picks' worth of the level's overall share that is mixed into each share; our choice
 
 
 def beyond(rows: pd.DataFrame, line: float) -> np.ndarray:
@@ -21,8 +21,9 @@ def beyond(rows: pd.DataFrame, line: float) -> np.ndarray:
 def best_line(rows: pd.DataFrame, overall: float, *, fewest: int) -> float | None:
     """The line of POINTS that foretells best which picks hit, by the Brier score with each cluster left out in turn.
 
-    rows: of one band, with cluster, hit, ahead. overall: the level's share of hits. fewest: clusters that each side of
-    a line has to have. None where no line does better than one share for all, the least of equals else.
+    rows: of one band, with cluster, hit, ahead (points). overall: the level's share of hits, in [0, 1]. fewest:
+    clusters that each side of a line has to have. None where no line does better than one share for all; the least of
+    equals else, points.
     """
     able = [
         line

@@ -2,10 +2,11 @@
 
     python -m twore.advise.calibrating DIR... [--out calibration.json] [--page docs/advise-calibration.md]
 
-Few settings: so nothing is fitted but two shares and a width in three bands, and two thresholds a level, apart for
-networks with and without BatchNorm, whose pruned scores are repaired in different ways. The bands say
-what pruning left of the final checkpoint, since that tells pairs where a pick is right from others, and nothing in the
-form of the signal did beside it. How good the result is on settings it has not seen: `reliability.py`.
+Few settings: so nothing is fitted but two shares and a width in three bands, for pilots a line with two shares more
+(`ahead.py`), and two thresholds a level, apart for networks with and without BatchNorm, whose pruned scores are
+repaired in different ways. The bands say what pruning left of the final checkpoint, since that tells pairs where a pick
+is right from others, and nothing in the form of the signal did beside it. How good the result is on settings it has not
+seen: `reliability.py`.
 """
 
 from __future__ import annotations
@@ -102,10 +103,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{unknown[0]}: which repair its probes had is not known, so that no advice could use them: its "
                 f"study.yaml names none of {', '.join(KINDS)}"
             )
+        if not kinds(trials):
+            raise ValueError(
+                f"nothing can be calibrated on these folders: no kind of network has {USED} settings or more that "
+                "share no dense run; name more run folders"
+            )
     except (FileNotFoundError, ValueError) as error:
         print(f"twore: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
     calibration = calibrate(trials, made=_provenance(options.folders, trials))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(calibration.to_json())
     print(f"{options.out}: {calibration.settings} settings in {calibration.clusters} clusters")
     if options.page is not None:
@@ -195,6 +202,7 @@ def _ahead(rows: pd.DataFrame, overall: float, fewest: int) -> Ahead | None:
         points=line,
         hits=(float(short["hit"].mean()), float(reach["hit"].mean())),
         confidence=(_confidence(short, overall), _confidence(reach, overall)),
+        clusters=(int(short["cluster"].nunique()), int(reach["cluster"].nunique())),
     )
 
 

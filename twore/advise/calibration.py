@@ -7,6 +7,7 @@ one dense run at a time, as a user has it. Regrets are in points of the task's s
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
@@ -24,12 +25,14 @@ class Ahead:
     """That a pilot's picks which are far ahead of the final checkpoint are right more often, or less.
 
     points      the line: fine-tuned score of the pick minus that of the final checkpoint
-    hits, confidence   as of `Band`, each of the picks short of the line and of those that reach it
+    hits, confidence, clusters   as of `Band`, each of the picks short of the line and of those that reach it;
+        clusters None: not kept in the file, made before they were
     """
 
     points: float
     hits: tuple[float, float]
     confidence: tuple[float, float]
+    clusters: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,17 @@ class Band:
 
     def stated(self, lead: float) -> float:
         """The confidence in a pick that is so many points ahead of the final checkpoint; NaN: not known."""
-        return self.confidence if self.ahead is None else self.ahead.confidence[lead >= self.ahead.points]
+        return self.confidence if self.ahead is None else self.ahead.confidence[int(lead >= self.ahead.points)]
 
     def share(self, lead: float) -> float:
         """Share of such picks that hit, likewise."""
-        return self.hits if self.ahead is None else self.ahead.hits[lead >= self.ahead.points]
+        return self.hits if self.ahead is None else self.ahead.hits[int(lead >= self.ahead.points)]
+
+    def behind(self, lead: float) -> int:
+        """How many clusters stand behind these two, likewise."""
+        if self.ahead is None or self.ahead.clusters is None:
+            return self.clusters
+        return self.ahead.clusters[int(lead >= self.ahead.points)]
 
 
 @dataclass(frozen=True)
@@ -191,7 +200,20 @@ def _level(values: dict[str, Any]) -> Level:
 
 def _band(values: dict[str, Any]) -> Band:
     ahead = values.pop("ahead", None)
-    return Band(ahead=None if ahead is None else Ahead(**_tuples(Ahead, ahead)), **_tuples(Band, values))
+    return Band(ahead=None if ahead is None else _ahead(ahead), **_tuples(Band, values))
+
+
+def _ahead(values: dict[str, Any]) -> Ahead:
+    ahead = Ahead(**_tuples(Ahead, values))
+    pairs = [ahead.hits, ahead.confidence] + ([] if ahead.clusters is None else [ahead.clusters])
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        raise TypeError("ahead: each of hits, confidence and clusters is two numbers")
+    shares = (*ahead.hits, *ahead.confidence)
+    if not all(isinstance(number, int | float) for number in (ahead.points, *shares, *(ahead.clusters or ()))):
+        raise TypeError("ahead: points, hits, confidence and clusters are numbers")
+    if not (math.isfinite(ahead.points) and all(0 <= share <= 1 for share in shares)):
+        raise TypeError("ahead: points is finite, hits and confidence lie in [0, 1]")
+    return ahead
 
 
 def _tuples(cls: type, values: dict[str, Any]) -> dict[str, Any]:

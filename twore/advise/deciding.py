@@ -43,7 +43,7 @@ class Verdict:
     regime: "stop early", "either" or "train on"; None where the level cannot tell
     trivial_rules: rule of thumb -> position
     expected_regret: mean and 90 % range on the calibration settings, points; None where nothing is known
-    settings: independent settings (clusters) behind confidence and expected_regret
+    settings: independent settings (clusters) behind the confidence; behind expected_regret as many or more
     doubt: why it abstained, in a word or two ("no skill", "outside", "flat", ...); None for an answer
     """
 
@@ -134,11 +134,12 @@ def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -
         if outside:
             band = None  # its numbers are of other cases: none is stated, not even beside "no answer"
         interval = _interval(shape, band, epoch, seen.span)
-        if doubt is None and shape is not None:
-            doubt = wording.unfinished(seen.unscored.get(ratio, 0), epoch)
-            if doubt is None and epoch is not None:
-                doubt = unclear(shape, epoch, seen.level)
-            band = band if doubt is None else None  # its numbers are of clear signals
+        if shape is not None and (doubt is None or seen.level != "weights"):
+            flaw = wording.unfinished(seen.unscored.get(ratio, 0), epoch)
+            if flaw is None and epoch is not None:
+                flaw = unclear(shape, epoch, seen.level)
+            doubt = doubt or flaw
+            band = band if flaw is None else None  # its numbers are of clear signals, but for weights
         lead = seen.gains.get(ratio, np.nan)
         story = wording.Story(ratio, seen.level, seen.k, epoch, shape, about, band, lead)
         following = None if outside else _following(seen, shape, calibration, kind)
@@ -154,7 +155,7 @@ def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -
                 regime=None if outside else _regime(seen, ratio, shape, about),
                 trivial_rules=seen.trivial[ratio],
                 expected_regret=None if band is None else band.regret,
-                settings=0 if band is None else band.clusters,
+                settings=0 if band is None else band.behind(lead),
                 doubt=None if doubt is None else doubt.short,
             )
         )

@@ -110,11 +110,14 @@ def _runs(setting: SettingTables, every: int) -> Iterator[SettingTables]:
 
 
 def _thinned(run: SettingTables, every: int) -> SettingTables:
-    """With the final checkpoint and every so many before it; an unpruned initialisation stays."""
+    """With the final checkpoint and every so many before it; an unpruned initialisation stays. Probes of checkpoints
+    without cells go: a pick among them could not be judged."""
     epochs = axes(run)[1]
     out = np.setdiff1d(epochs, epochs[::-1][::every])
     tables = {name: getattr(run, name) for name in ("results", "checkpoints", "probes", "pairs")}
     thinned: dict[str, Any] = {k: None if t is None else t[~t["epoch"].isin(out)] for k, t in tables.items()}
+    if run.probes is not None:
+        thinned["probes"] = thinned["probes"][thinned["probes"]["epoch"].isin(epochs)]
     return replace(run, **thinned)
 
 

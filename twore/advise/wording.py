@@ -62,7 +62,7 @@ def why(story: Story) -> str:
     return (
         f"{first}. Where pruning leaves the network {band.name} like this{_side(band, story.lead)}, "
         f"{percent(band.share(story.lead))} of such picks were as good as the best checkpoint of all "
-        f"({independent(band.clusters)})."
+        f"({independent(band.behind(story.lead))})."
     )
 
 
@@ -246,7 +246,7 @@ def _side(band: Band, lead: float) -> str:
     points = f"{band.ahead.points:g} point{'' if band.ahead.points == 1 else 's'}"
     if lead >= band.ahead.points:
         return f" and the pick leads the final checkpoint by {points} or more"
-    return f" and the final checkpoint comes within {points} of the pick"
+    return f" and the pick leads the final checkpoint by less than {points}"
 
 
 def _gain(story: Story, following: Level) -> str:
