@@ -2,11 +2,11 @@
 
     python -m twore.advise.calibrating DIR... [--out calibration.json] [--page docs/advise-calibration.md]
 
-Few settings: so nothing is fitted but two shares and a width in three bands, for pilots a line with two shares more
-(`ahead.py`), and two thresholds a level, apart for networks with and without BatchNorm, whose pruned scores are
-repaired in different ways. The bands say what pruning left of the final checkpoint, since that tells pairs where a pick
-is right from others, and nothing in the form of the signal did beside it. How good the result is on settings it has not
-seen: `reliability.py`.
+Few settings: so nothing is fitted but two shares and a width in three bands, and two thresholds a level, apart for
+networks with and without BatchNorm, whose pruned scores are repaired in different ways. The bands say what pruning left
+of the final checkpoint, since that tells pairs where a pick is right from others. Nothing in the form of the signal did
+beside it, nor by how much a pilot's pick leads the final checkpoint, which tells of the seed that it chose with. How
+good the result is on settings it has not seen: `reliability.py`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twore.advise.ahead import PRIOR, best_line, beyond
-from twore.advise.calibration import SHIPPED, Ahead, Band, Calibration, Level, pilot_name
+from twore.advise.calibration import SHIPPED, Band, Calibration, Level, pilot_name
 from twore.advise.levels import rule_of
 from twore.advise.trials import KINDS, NAMED, PILOTS, WIDTHS, Trial, as_rows, collect, played
 from twore.analysis.boundary import LABELS
@@ -32,6 +31,7 @@ from twore.provenance import code_version
 
 BANDS = (("broken", -np.inf, 0.5), ("damaged", 0.5, 0.9), ("intact", 0.9, np.inf))  # share kept; our choice
 STATED = 0.2  # the quantile of the share of hits, over resampled clusters, that is stated as confidence; our choice
+PRIOR = 2.0  # pairs' worth of the level's overall share that is mixed into each band; our choice
 FEWEST = 3  # clusters behind a band; with fewer nothing is said; our choice
 USED = FEWEST + 1  # behind one that is used: with any cluster left out there are FEWEST, so that it was judged at all
 COVERAGE = 0.8  # of the intervals; our choice
@@ -160,9 +160,10 @@ def _band(rows: pd.DataFrame, name: str, low: float | None, high: float | None, 
         own = rows[(rows["kept"] >= low) & (rows["kept"] < high) & rows["clear"]]
     if own["cluster"].nunique() < fewest:
         return None
-    sums = own.assign(number=1.0).groupby("cluster")[["regret", "number"]].sum().astype(float)
-    regrets, numbers = (draw_units(len(sums), resamples=RESAMPLES, seed=0) @ sums.to_numpy()).T  # (B,)
-    overall = float(rows["hit"].mean())
+    sums = own.assign(number=1.0).groupby("cluster")[["hit", "regret", "number"]].sum().astype(float)
+    drawn = draw_units(len(sums), resamples=RESAMPLES, seed=0) @ sums.to_numpy()  # (B, 3)
+    hits, regrets, numbers = drawn.T
+    prior = PRIOR * float(rows["hit"].mean())
     width = next((float(w) for w in WIDTHS if (own["reach"] <= w).mean() >= COVERAGE), 1.0)
     least, most = np.quantile(regrets / numbers, [TAIL, 1 - TAIL])
     rules = own[[rule for rule in NAMED if rule in own.columns]].dropna(axis=1).mean()
@@ -174,35 +175,12 @@ def _band(rows: pd.DataFrame, name: str, low: float | None, high: float | None, 
         settings=int(own["setting"].nunique()),
         clusters=len(sums),
         hits=float(own["hit"].mean()),
-        confidence=_confidence(own, overall),
+        confidence=float(np.quantile((hits + prior) / (numbers + PRIOR), STATED)),
         regret=(float(own["regret"].mean()), float(least), float(most)),
         trivial=str(rules.round(9).idxmin()),
         trivial_regret=float(rules.min()),
         width=width,
         coverage=float((own["reach"] <= width).mean()),
-        ahead=_ahead(own, overall, fewest),
-    )
-
-
-def _confidence(rows: pd.DataFrame, overall: float) -> float:
-    """The quantile STATED of the share of hits over resampled clusters. overall: the level's share."""
-    sums = rows.groupby("cluster")["hit"].agg(["sum", "size"]).to_numpy(float)
-    hits, numbers = (draw_units(len(sums), resamples=RESAMPLES, seed=0) @ sums).T
-    return float(np.quantile((hits + PRIOR * overall) / (numbers + PRIOR), STATED))
-
-
-def _ahead(rows: pd.DataFrame, overall: float, fewest: int) -> Ahead | None:
-    """None of what fine-tunes nothing, too."""
-    line = best_line(rows, overall, fewest=fewest) if rows["ahead"].notna().any() else None
-    if line is None:
-        return None
-    far = beyond(rows, line)
-    short, reach = rows[~far], rows[far]
-    return Ahead(
-        points=line,
-        hits=(float(short["hit"].mean()), float(reach["hit"].mean())),
-        confidence=(_confidence(short, overall), _confidence(reach, overall)),
-        clusters=(int(short["cluster"].nunique()), int(reach["cluster"].nunique())),
     )
 
 

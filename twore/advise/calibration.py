@@ -7,7 +7,6 @@ one dense run at a time, as a user has it. Regrets are in points of the task's s
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
@@ -21,21 +20,6 @@ WORTH = 0.1  # points: a rule of thumb, or the next level, has to lose this much
 
 
 @dataclass(frozen=True)
-class Ahead:
-    """That a pilot's picks which are far ahead of the final checkpoint are right more often, or less.
-
-    points      the line: fine-tuned score of the pick minus that of the final checkpoint
-    hits, confidence, clusters   as of `Band`, each of the picks short of the line and of those that reach it;
-        clusters None: not kept in the file, made before they were
-    """
-
-    points: float
-    hits: tuple[float, float]
-    confidence: tuple[float, float]
-    clusters: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
 class Band:
     """Verdicts of one kind of pair: those whose final checkpoint keeps a share in [low, high) of its score when pruned
     (and recalibrated, before fine-tuning; `Shape.kept`).
@@ -43,13 +27,12 @@ class Band:
     name        for people: what pruning left of the network
     low, high   shares; None: no such limit
     pairs, settings, clusters   how many stand behind the numbers below: those whose signal is clear (of weights: all)
-    hits        share of the picks within the tie set of the best, in [0, 1]
+    hits        share of the picks within the tie set of the best, in [0, 1]; of a pilot on seeds it did not choose with
     confidence  what is stated: the 20 % quantile of that share over resampled clusters, so rather too low
     regret      of the picks: mean and 90 % bootstrap range over clusters
     trivial, trivial_regret   the rule of thumb that loses least here, and what it loses
     width       of the interval: it spans the checkpoints whose signal is within this share of its range of the peak
     coverage    share of pairs whose best checkpoint such intervals hold
-    ahead       where a pilot's lead over the final checkpoint tells good picks from bad; None: nothing is gained by it
     """
 
     name: str
@@ -65,25 +48,10 @@ class Band:
     trivial_regret: float
     width: float
     coverage: float
-    ahead: Ahead | None = None
 
     def holds(self, kept: float) -> bool:
         """Whether a share kept falls into the band."""
         return (self.low is None or kept >= self.low) and (self.high is None or kept < self.high)
-
-    def stated(self, lead: float) -> float:
-        """The confidence in a pick that is so many points ahead of the final checkpoint; NaN: not known."""
-        return self.confidence if self.ahead is None else self.ahead.confidence[int(lead >= self.ahead.points)]
-
-    def share(self, lead: float) -> float:
-        """Share of such picks that hit, likewise."""
-        return self.hits if self.ahead is None else self.ahead.hits[int(lead >= self.ahead.points)]
-
-    def behind(self, lead: float) -> int:
-        """How many clusters stand behind these two, likewise."""
-        if self.ahead is None or self.ahead.clusters is None:
-            return self.clusters
-        return self.ahead.clusters[int(lead >= self.ahead.points)]
 
 
 @dataclass(frozen=True)
@@ -199,21 +167,11 @@ def _level(values: dict[str, Any]) -> Level:
 
 
 def _band(values: dict[str, Any]) -> Band:
-    ahead = values.pop("ahead", None)
-    return Band(ahead=None if ahead is None else _ahead(ahead), **_tuples(Band, values))
-
-
-def _ahead(values: dict[str, Any]) -> Ahead:
-    ahead = Ahead(**_tuples(Ahead, values))
-    pairs = [ahead.hits, ahead.confidence] + ([] if ahead.clusters is None else [ahead.clusters])
-    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
-        raise TypeError("ahead: each of hits, confidence and clusters is two numbers")
-    shares = (*ahead.hits, *ahead.confidence)
-    if not all(isinstance(number, int | float) for number in (ahead.points, *shares, *(ahead.clusters or ()))):
-        raise TypeError("ahead: points, hits, confidence and clusters are numbers")
-    if not (math.isfinite(ahead.points) and all(0 <= share <= 1 for share in shares)):
-        raise TypeError("ahead: points is finite, hits and confidence lie in [0, 1]")
-    return ahead
+    band = Band(**_tuples(Band, values))
+    shares = (band.hits, band.confidence, band.width, band.coverage)
+    if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares):
+        raise TypeError("hits, confidence, width and coverage of a band are numbers in [0, 1]")
+    return band
 
 
 def _tuples(cls: type, values: dict[str, Any]) -> dict[str, Any]:

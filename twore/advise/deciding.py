@@ -43,7 +43,7 @@ class Verdict:
     regime: "stop early", "either" or "train on"; None where the level cannot tell
     trivial_rules: rule of thumb -> position
     expected_regret: mean and 90 % range on the calibration settings, points; None where nothing is known
-    settings: independent settings (clusters) behind the confidence; behind expected_regret as many or more
+    settings: independent settings (clusters) behind confidence and expected_regret
     doubt: why it abstained, in a word or two ("no skill", "outside", "flat", ...); None for an answer
     """
 
@@ -148,14 +148,14 @@ def conclude(seen: Seen, calibration: Calibration, *, kind: str | None = None) -
                 ratio=ratio,
                 epoch=epoch,
                 interval=interval,
-                confidence=0.0 if band is None or epoch is None else band.stated(lead),
+                confidence=0.0 if band is None or epoch is None else band.confidence,
                 abstained=doubt is not None,
                 reason=wording.why(story) if doubt is None else doubt.reason,
                 would_change=wording.would_change(story, following),
                 regime=None if outside else _regime(seen, ratio, shape, about),
                 trivial_rules=seen.trivial[ratio],
                 expected_regret=None if band is None else band.regret,
-                settings=0 if band is None else band.behind(lead),
+                settings=0 if band is None else band.clusters,
                 doubt=None if doubt is None else doubt.short,
             )
         )

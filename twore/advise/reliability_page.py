@@ -18,9 +18,10 @@ COMMAND = "python -m twore.advise.calibrating \\\n    {folders} \\\n    --page d
 JUDGED = (
     "Every number below is of advice on settings that were **not** in its calibration: each cluster is left out "
     "in turn, and a dense run is judged alone, as a user has it. *Right* means within the tie set: the mean test "
-    "score of the pick is within one standard deviation of the fine-tune seeds of the best checkpoint's. (For a "
-    "pilot that mean includes the seed it chose with; its regret does not.) The confidence stated is the {stated} "
-    "quantile of the share that was right, over resampled clusters, so it should be rather too low. Regrets are "
+    "score of the pick is within one standard deviation of the fine-tune seeds of the best checkpoint's. A pilot is "
+    "judged on the fine-tune seeds that it did not choose with, in this as in its regret: one seed of two, "
+    "a noisier measure than that of a few batches. The confidence stated is the {stated} quantile of the share that was "
+    "right, over resampled clusters, so it should be rather too low. Regrets are "
     "points of the test score, of the pairs answered; beside them what rules of thumb lose on the same pairs: the best "
     "one on the other clusters, and *a band's*, the best one there among pairs that pruning leaves in the same state "
     "(below), which is harder to beat."
@@ -29,9 +30,9 @@ CHOSEN = (
     "**What leaving out does not undo.** *Independent* means here that no dense run is shared: clusters still share "
     "data, seeds and kind of network. Whether a level is used at all is decided from all settings: it has to beat the "
     "rules of thumb whichever cluster is left out, else it answers nothing below either. And the rule of each level, "
-    "the bands, the quantile stated, that pilots are told apart by their lead, the limits for abstaining and those for "
-    "the number of checkpoints were chosen with these same settings in view. On other data expect less than the tables "
-    "say. The verdicts of a pilot count each (dense run, ratio) once a fine-tune seed it was played with."
+    "the bands, the quantile stated, the limits for abstaining and those for the number of checkpoints were chosen "
+    "with these same settings in view. On other data expect less than the tables say. The verdicts of a pilot count "
+    "each (dense run, ratio) once a fine-tune seed it was played with."
 )
 KINDS = (
     "Networks with BatchNorm have its statistics estimated again after pruning (*batchnorm*), others the outputs of "
@@ -49,9 +50,7 @@ KEPT = (
     "ratio intact by definition.) A band with fewer than {fewest} clusters beside the one judged is not answered, so "
     "that what is used has {used}. *Stated now* is the confidence that `twore advise` gives, from all clusters; – "
     "where it does not answer. Within a band the same confidence is stated for all, so that a Brier score cannot be "
-    "below the constant's there, but where a pilot's lead over the final checkpoint tells good picks from bad: there "
-    "are two, with a line that foretells hits best when each cluster is left out (chosen anew without the cluster that "
-    "is judged here)."
+    "below the constant's there: what tells good picks from bad ones is the band."
 )
 OTHERS = (
     "An interval should hold the best checkpoint in {coverage} of the pairs; its length is told as a share of the "
@@ -116,14 +115,8 @@ def stated_now(calibration: Calibration, kind: str, level: str, band: str) -> st
     about = calibration.of_kind(kind).levels.get(level)
     if about is None:
         return "–"
-    own = next((each for each in about.bands if each.name == band and about.answers(each)), None)
-    if own is None:
-        return "–"
-    if own.ahead is None:
-        return percent(own.confidence)
-    short, reach = (percent(each) for each in own.ahead.confidence)
-    points = f"{own.ahead.points:g} point{'' if own.ahead.points == 1 else 's'}"
-    return f"{short}; {reach} from {points} ahead"
+    own = [each for each in about.bands if each.name == band and about.answers(each)]
+    return percent(own[0].confidence) if own else "–"
 
 
 def warnings_of(bands: pd.DataFrame) -> list[str]:

@@ -2,8 +2,7 @@
 
 A trial is judged on its own dense run, since a user has one: the best checkpoint is that of the run's mean test score
 over fine-tune seeds, and the tie set lies within one fine-tune s.d. of it (`analysis.predictors.yardstick`). A pilot is
-played with each fine-tune seed and its regret measured on the others, as on the scoreboard; whether it hit is judged on
-all seeds, its own among them, as there.
+played with each fine-tune seed, and its regret and whether it hit are judged on the others, as on the scoreboard.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from twore.advise.deciding import Seen, see, unclear
 from twore.advise.levels import LEVELS, rule_of
 from twore.advise.shape import Shape
 from twore.analysis.boundary import regime_labels
-from twore.analysis.evaluation import blind, trials
-from twore.analysis.grid import mean_grid
+from twore.analysis.evaluation import blind, judged_on, trials
 from twore.analysis.predictors import Yardstick, yardstick
 from twore.analysis.rules import axes, trivial_rules
 from twore.analysis.settings import SettingTables, clusters, complete_ratios, settings_of, split_dense_seeds
@@ -42,8 +40,7 @@ class Trial:
     the grid; seen: what the verdict may rest on.
     rows, a row a ratio: ratio; best (epoch); pick; hit (bool); regret; gain (best minus final, points); label (the
         measured regime); checkpoints (number); kept (`Shape.kept`); reach (share of the signal's range that an
-        interval needs to hold the best epoch); ahead (points by which a pilot's pick beats the final checkpoint; NaN
-        where that was not fine-tuned); clear (whether the signal itself is ground for an answer,
+        interval needs to hold the best epoch); clear (whether the signal itself is ground for an answer,
         `deciding.unclear`); and the regret of each rule of thumb under its name
     """
 
@@ -126,8 +123,7 @@ def _plays(run: SettingTables, yard: Yardstick) -> Iterator[tuple[str, int | Non
     for level in LEVELS[:2]:
         yield level, None, blind(run), yard
     for tables, rest in trials(run):
-        scores = mean_grid(rest).to_numpy(float)
-        judged = replace(yard, scores=scores, reference=scores[np.arange(len(yard.ratios)), yard.oracles])
+        judged = judged_on(rest, yard)
         for k in PILOTS:
             yield "pilot", k, tables, judged
 
@@ -146,7 +142,6 @@ def _rows(seen: Seen, yard: Yardstick, labels: list[str]) -> pd.DataFrame:
         own |= {"regret": regret[_index(yard, pick)], "gain": regret[-1], "label": labels[i]}
         own |= {"checkpoints": 0 if shape is None else len(shape.epochs), "reach": _reach(shape, best, pick)}
         own |= {"kept": np.nan if shape is None else shape.kept}
-        own |= {"ahead": seen.gains.get(ratio, np.nan)}
         own |= {"clear": shape is not None and unclear(shape, pick, seen.level) is None}
         rows.append(own | {rule: regret[_index(yard, epoch)] for rule, epoch in seen.trivial[ratio].items()})
     return pd.DataFrame(rows)

@@ -60,9 +60,8 @@ def why(story: Story) -> str:
             f"one {shape.last:.0f} %"
         )
     return (
-        f"{first}. Where pruning leaves the network {band.name} like this{_side(band, story.lead)}, "
-        f"{percent(band.share(story.lead))} of such picks were as good as the best checkpoint of all "
-        f"({independent(band.behind(story.lead))})."
+        f"{first}. Where pruning leaves the network {band.name} like this, {percent(band.hits)} of such picks "
+        f"were as good as the best checkpoint of all ({independent(band.clusters)})."
     )
 
 
@@ -237,16 +236,6 @@ def _by_hand(level: str) -> str:
 def _far(lead: float) -> str:
     """By how much a pick won, points; nothing where it is the final checkpoint or that was not fine-tuned."""
     return f", {lead:.1f} points above the final one" if lead > 0 else ""
-
-
-def _side(band: Band, lead: float) -> str:
-    """On which side of the line of a band a pick is, where it has one."""
-    if band.ahead is None:
-        return ""
-    points = f"{band.ahead.points:g} point{'' if band.ahead.points == 1 else 's'}"
-    if lead >= band.ahead.points:
-        return f" and the pick leads the final checkpoint by {points} or more"
-    return f" and the pick leads the final checkpoint by less than {points}"
 
 
 def _gain(story: Story, following: Level) -> str:

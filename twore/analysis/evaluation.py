@@ -123,14 +123,19 @@ def _pilot_plays(setting: SettingTables, yard: Yardstick, oracle: str) -> list[t
     """What a pilot sees and what it is measured with, for each of its trials."""
     plays = []
     for seen, rest in trials(setting):
-        if oracle == "others":
-            judged = yardstick(rest, heavy=yard.ratios[yard.heavy], oracle=oracle)
-        else:
-            scores = mean_grid(rest).to_numpy(float)
-            reference = scores[np.arange(len(yard.ratios)), yard.oracles]
-            judged = replace(yard, scores=scores, reference=reference)
+        others = oracle == "others"
+        judged = yardstick(rest, heavy=yard.ratios[yard.heavy], oracle=oracle) if others else judged_on(rest, yard)
         plays.append((seen, judged))
     return plays
+
+
+def judged_on(rest: pd.DataFrame, yard: Yardstick) -> Yardstick:
+    """What a pilot is measured with: the setting's oracle and spread, but scores of the rows it did not choose with."""
+    scores = mean_grid(rest).to_numpy(float)
+    reference = scores[np.arange(len(yard.ratios)), yard.oracles]
+    with np.errstate(invalid="ignore"):  # a missing cell compares False
+        ties = scores >= (reference - yard.spread)[:, None]
+    return replace(yard, scores=scores, reference=reference, ties=ties)
 
 
 def blind(setting: SettingTables) -> SettingTables:

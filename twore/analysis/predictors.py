@@ -33,6 +33,7 @@ class Yardstick:
 
     ratios (R,), epochs (E,) ascending · scores (R, E): mean test score · reference (R,): the oracle's score
     heavy (R,) bool · ties (R, E) bool: within one s.d. of the fine-tune seeds of the best · oracles (R,): its index
+    spread (R,): that s.d., points, at least EXACT
     unit_scores (U, R, E), unit_reference (U, R): the same for each unit of replication, for intervals
     """
 
@@ -43,6 +44,7 @@ class Yardstick:
     oracles: np.ndarray
     heavy: np.ndarray
     ties: np.ndarray
+    spread: np.ndarray
     unit_scores: np.ndarray
     unit_reference: np.ndarray
 
@@ -124,8 +126,8 @@ def yardstick(
     spread = pooled_spread(table, "score").reindex(ratios).fillna(0.0).clip(lower=EXACT).to_numpy(float)  # (R,)
     with np.errstate(invalid="ignore"):
         ties = scores >= (np.nanmax(scores, axis=1) - spread)[:, None]  # a missing cell compares False
-    return Yardstick(ratios, epochs, scores, reference, oracles, _heavy(table, ratios, heavy, min_gain), ties, units,
-                     unit_reference)  # fmt: skip
+    return Yardstick(ratios, epochs, scores, reference, oracles, _heavy(table, ratios, heavy, min_gain), ties, spread,
+                     units, unit_reference)  # fmt: skip
 
 
 def shares(chosen: Pick | Picks, yard: Yardstick, *, name: str) -> np.ndarray:
