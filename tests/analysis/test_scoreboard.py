@@ -128,6 +128,16 @@ def test_a_pilot_is_not_judged_by_the_luck_it_was_chosen_for():
     assert row.loc["all checkpoints, one seed", "mean_regret"] == pytest.approx(np.mean(by_hand))
 
 
+def test_a_pilot_hits_on_the_seeds_it_did_not_choose_with():
+    """Epoch 8 is 81 and 77, all others are 80: of its seed it is the best, of the mean a tie, of the other one no hit."""
+    flat = make_setting(scores={0.9: (80.0,) * 5}, seeds=(0, 1), valid=False)
+    at = (flat.results["epoch"] == 8).to_numpy()
+    lucky = flat.results["score"].mask(at & (flat.results["finetune_seed"] == 0), 81.0)
+    results = flat.results.assign(score=lucky.mask(at & (flat.results["finetune_seed"] == 1), 77.0))
+    row = score_settings([replace(flat, results=results)], [full_grid_pilot()]).iloc[0]
+    assert (row["hits"], row["mean_regret"]) == (0.5, 1.5)  # seed 0 picks 8 and loses 3, seed 1 picks a right one
+
+
 def test_a_pilot_chooses_on_validation():
     setting = make_setting(seeds=(0,))
     wrong = setting.results.assign(valid_score=-setting.results["score"])
