@@ -66,11 +66,13 @@ def test_nothing_is_claimed_beyond_the_calibration(why, changes):
         assert found.interval == (4.0, 24.0)
 
 
-def test_half_as_many_checkpoints_are_answered_and_twice_as_many_only_by_batches():
-    assert not verdict(checkpoints=(12, 14)).abstained and not verdict(checkpoints=(12, 14), level="pilot").abstained
-    assert not verdict(checkpoints=(3, 3)).abstained
-    found = verdict(checkpoints=(3, 5), level="pilot")
-    assert found.doubt == "outside" and "name fewer" in found.reason
+@pytest.mark.parametrize("level", ["batches", "pilot"])
+def test_half_as_many_checkpoints_as_calibrated_are_answered_and_no_more_of_them(level):
+    assert not verdict(checkpoints=(12, 14), level=level).abstained
+    assert not verdict(checkpoints=(3, 6), level=level).abstained
+    for checkpoints, way_out in (((3, 5), "name fewer"), ((13, 14), "save more")):
+        found = verdict(checkpoints=checkpoints, level=level)
+        assert found.doubt == "outside" and way_out in found.reason
 
 
 def test_another_way_of_repair_is_outside():
@@ -235,11 +237,7 @@ def test_a_pilot_that_would_not_answer_is_not_recommended():
     assert "does not clearly beat" in said(skill=(0.1, -0.1, 0.3))
     worse = replace(pilot.bands[0], regret=(2.2, 1.0, 3.0))
     assert "would not answer here" in said(bands=(worse, *pilot.bands[1:]))
-    few = replace(told.levels["batches"], checkpoints=(3, 3))  # six are twice as many
-    own = replace(told, levels=told.levels | {"batches": few, "pilot of 3": replace(pilot, checkpoints=(3, 3))})
-    assert "A pilot of 3 would not answer" in verdict(told=own).would_change
-    assert verdict(level="weights", told=own).would_change.startswith("Next: a few batches")
-    few = replace(few, checkpoints=(2, 2))
+    few = replace(told.levels["batches"], checkpoints=(3, 5))
     own = replace(told, levels=told.levels | {"batches": few})
     assert "A few batches would not answer here. 6 check" in verdict(level="weights", told=own).would_change
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from twore.advise.calibration import shipped
-from twore.advise.deciding import LONGER, SHORTER
+from twore.advise.deciding import SHORTER
 
 DOCS = Path(__file__).parents[2] / "docs"
 KINDS = {"with BatchNorm": "batchnorm", "without": "outputs"}
@@ -40,7 +40,7 @@ def test_what_is_answered_is_what_the_calibration_answers(row: int, kind: str):
     levels = shipped().repaired[kind]
     for name, about in levels.items():
         level = name.split()[0]
-        fewest, most = ceil(about.checkpoints[0] / SHORTER), LONGER[level] * about.checkpoints[1]
+        fewest, most = ceil(about.checkpoints[0] / SHORTER), about.checkpoints[1]
         told = batches if level == "batches" else pilot.partition(",")[0]
         if about.has_skill:
             assert told == f"{fewest} to {most}", name

@@ -129,7 +129,7 @@ def test_a_pilot_is_not_judged_by_the_luck_it_was_chosen_for():
 
 
 def test_a_pilot_hits_on_the_seeds_it_did_not_choose_with():
-    """Epoch 8 is 81 and 77, all others are 80: of its seed it is the best, of the mean a tie, of the other one no hit."""
+    """Epoch 8 is 81 and 77, all others 80: of its seed it is the best, of the mean a tie, of the other one no hit."""
     flat = make_setting(scores={0.9: (80.0,) * 5}, seeds=(0, 1), valid=False)
     at = (flat.results["epoch"] == 8).to_numpy()
     lucky = flat.results["score"].mask(at & (flat.results["finetune_seed"] == 0), 81.0)

@@ -23,7 +23,6 @@ from twore.analysis.settings import SettingTables
 
 RISING = 1.0  # percent: a signal that gains more between the last two checkpoints, beyond its noise, still moves; ours
 SHORTER = 2  # times fewer checkpoints than calibrated are answered too: measured, advise-calibration.md
-LONGER = {"weights": 2, "batches": 2, "pilot": 1}  # times more: a pilot's confidence does not stand that, likewise
 OVER = 1.25  # times the unpruned score: a pruned network does not score more than that; our choice
 SHARE = 1.0  # an unpruned score up to this is a share of 1, no percentage: points would be read as hundredths; ours
 MIN_GAIN = 0.5  # points over the final checkpoint from which stopping early pays, as `regime_boundary`
@@ -195,7 +194,7 @@ def _outside(
         return wording.no_skill(level, about)
     if not about.ratios[0] - RATIO_TOLERANCE <= shape.ratio <= about.ratios[1] + RATIO_TOLERANCE:
         return wording.other_ratio(shape.ratio, about.ratios, level)
-    fewest, most = ceil(about.checkpoints[0] / SHORTER), LONGER[level] * about.checkpoints[1]
+    fewest, most = ceil(about.checkpoints[0] / SHORTER), about.checkpoints[1]  # of more, too much would be stated
     if not fewest <= number <= most:
         return wording.other_number(number, fewest, most)
     if not scored:

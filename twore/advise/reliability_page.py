@@ -59,9 +59,9 @@ OTHERS = (
     "from all settings."
 )
 NUMBER = (
-    "Fewer checkpoints than calibrated make what is stated too low, and are answered down to half as many. More "
-    "of them make it too high for a pilot, which is therefore not answered beyond the calibrated number; batches "
-    "are, up to twice as many. That is read off these tables, where every level is judged, used or not:"
+    "Fewer checkpoints than calibrated make what is stated too low, and are answered down to half as many. More of "
+    "them make it too high, and are not answered beyond the calibrated number. That is read off these tables, where "
+    "every level is judged, used or not:"
 )
 
 
