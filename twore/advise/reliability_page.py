@@ -60,8 +60,8 @@ OTHERS = (
 )
 NUMBER = (
     "Fewer checkpoints than calibrated make what is stated too low, and are answered down to half as many. More of "
-    "them make it too high, and are not answered beyond the calibrated number. That is read off these tables, where "
-    "every level is judged, used or not:"
+    "them make a pilot's too high, and no level answers beyond the calibrated number. That is read off these tables, "
+    "where every level is judged, used or not:"
 )
 
 
