@@ -55,9 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if known:
         print(f"{known[0]} is part of this calibration: the numbers below flatter it\n", file=sys.stderr)
     rows = held_out(trials, calibration)
-    print(
-        f"{rows['setting'].nunique()} settings, {rows['run'].nunique()} dense runs; regrets in points, of the answered"
-    )
+    settings, runs = rows["setting"].nunique(), rows["run"].nunique()
+    print(f"{settings} settings, {runs} dense runs in them; regrets in points, of the answered")
     for kind, own in rows.groupby("kind"):
         table = reliability(own)
         print(f"\n{kind}\n{in_words(table[table['band'] == ALL])}")
