@@ -164,8 +164,8 @@ def _origin(calibration: Calibration) -> str:
     unused = [folder for folder, number in made.get("folders", {}).items() if number == 0]
     return (
         f"Commit {made.get('commit', '?')}, {made.get('date', '?')}. It rests on {calibration.settings} settings in "
-        f"**{calibration.clusters} clusters** that share no dense run, {calibration.dense_runs} dense runs judged, each "
-        "in every setting that prunes it. "
+        f"**{calibration.clusters} clusters** that share no dense run, {calibration.dense_runs} dense runs judged, "
+        "each in every setting that prunes it. "
         f"Ways of repairing pruned networks before scoring that it knows: {', '.join(calibration.kinds) or 'none'}."
         + (f" Not in it, for want of tables, or of settings of their kind: {', '.join(unused)}." if unused else "")
     )
