@@ -222,6 +222,17 @@ def test_no_numbers_of_other_networks_are_promised_to_an_unknown_kind():
     assert verdict(kind="another", told=told).doubt == "outside"
 
 
+@pytest.mark.parametrize(("final", "words"), [
+    (66.0, "the best of the shortlist, 5.3 points above the final one. Where"),
+    (75.0, "the best of the shortlist. Where"),  # it is the final one
+])  # fmt: skip
+def test_a_pilot_says_by_how_much_its_pick_won(final, words):
+    setting = probed(scores={0.5: (80.0,) * 6, 0.9: (60.0, 70.0, 71.3, 70.0, 60.0, final)}, spread=0.0)
+    setting = piloted(setting, {0.5: [12, 24], 0.9: [8, 12, 24]})
+    found = decide(setting, level="pilot", k=3, calibration=calibration())[1]
+    assert f"Fine-tuned, the advised checkpoint is {words}" in found.reason and found.confidence == 0.4
+
+
 def test_a_pilot_that_would_not_answer_is_not_recommended():
     told = calibration()
     pilot = told.levels["pilot of 3"]
