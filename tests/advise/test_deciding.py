@@ -223,7 +223,7 @@ def test_no_numbers_of_other_networks_are_promised_to_an_unknown_kind():
 
 
 @pytest.mark.parametrize(("final", "words"), [
-    (66.0, "the best of the shortlist, 5.3 points above the final one. Where"),
+    (66.0, "the best of the shortlist, 5.3 points above the final one there. Where"),
     (75.0, "the best of the shortlist. Where"),  # it is the final one
 ])  # fmt: skip
 def test_a_pilot_says_by_how_much_its_pick_won(final, words):

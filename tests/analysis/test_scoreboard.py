@@ -138,6 +138,17 @@ def test_a_pilot_hits_on_the_seeds_it_did_not_choose_with():
     assert (row["hits"], row["mean_regret"]) == (0.5, 1.5)  # seed 0 picks 8 and loses 3, seed 1 picks a right one
 
 
+def test_a_pilot_hits_within_the_spread_of_all_seeds_whatever_the_oracle():
+    """The seeds are 3 points apart and each has another best epoch, by a tenth: no pick is worse beyond noise."""
+    flat = make_setting(scores={0.9: (80.0,) * 5}, seeds=(0, 1), dense=(0, 1), valid=False)
+    table = flat.results
+    own_best = (table["epoch"] == np.where(table["finetune_seed"] == 0, 8, 12)).to_numpy()
+    setting = replace(flat, results=table.assign(score=table["score"] + 3.0 * table["finetune_seed"] + 0.1 * own_best))
+    for oracle in ("mean", "others"):
+        row = score_settings([setting], [full_grid_pilot()], oracle=oracle).iloc[0]
+        assert (row["hits"], row["mean_regret"]) == (1.0, pytest.approx(0.05 if oracle == "mean" else 0.1)), oracle
+
+
 def test_a_pilot_chooses_on_validation():
     setting = make_setting(seeds=(0,))
     wrong = setting.results.assign(valid_score=-setting.results["score"])

@@ -97,7 +97,8 @@ class Calibration:
     repaired: further levels, by kind of repair: those whose signal is a repaired network's score, which is worth more
         for one kind than for another.
     kinds: how pruned networks were repaired before they were scored ("batchnorm": recalibrated; "outputs": rescaled).
-    settings, clusters, dense_runs: how many, in all. made: where from: folders, command, commit, date.
+    settings, clusters, dense_runs: how many, in all; a dense run counts in each setting that prunes it.
+    made: where from: folders, command, commit, date.
     """
 
     levels: Mapping[str, Level]

@@ -194,7 +194,7 @@ def _outside(
         return wording.no_skill(level, about)
     if not about.ratios[0] - RATIO_TOLERANCE <= shape.ratio <= about.ratios[1] + RATIO_TOLERANCE:
         return wording.other_ratio(shape.ratio, about.ratios, level)
-    fewest, most = ceil(about.checkpoints[0] / SHORTER), about.checkpoints[1]  # of more, too much would be stated
+    fewest, most = ceil(about.checkpoints[0] / SHORTER), about.checkpoints[1]  # more: too much may be stated
     if not fewest <= number <= most:
         return wording.other_number(number, fewest, most)
     if not scored:

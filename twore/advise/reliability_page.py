@@ -20,10 +20,10 @@ JUDGED = (
     "in turn, and a dense run is judged alone, as a user has it. *Right* means within the tie set: the mean test "
     "score of the pick is within one standard deviation of the fine-tune seeds of the best checkpoint's. A pilot is "
     "judged on the fine-tune seeds that it did not choose with, in this as in its regret: one seed of two, a noisier "
-    "measure than that of a few batches. The confidence stated is the {stated} quantile of the share that was right, "
-    "over resampled clusters, so it should be rather too low. Regrets are "
-    "points of the test score, of the pairs answered; beside them what rules of thumb lose on the same pairs: the best "
-    "one on the other clusters, and *a band's*, the best one there among pairs that pruning leaves in the same state "
+    "measure than that of a few batches (the best checkpoint stays that of all seeds). The confidence stated is the "
+    "{stated} quantile of the share that was right, over resampled clusters, so it should be rather too low. Regrets "
+    "are points of the test score, of the pairs answered; beside them what rules of thumb lose on the same pairs: the "
+    "best one on the other clusters, and *a band's*, the best one there among pairs that pruning leaves in the same state "
     "(below), which is harder to beat."
 )
 CHOSEN = (
@@ -59,9 +59,9 @@ OTHERS = (
     "from all settings."
 )
 NUMBER = (
-    "Fewer checkpoints than calibrated make what is stated too low, and are answered down to half as many. More of "
-    "them make a pilot's too high, and no level answers beyond the calibrated number. That is read off these tables, "
-    "where every level is judged, used or not:"
+    "Checkpoints are answered from half as many as calibrated, of which what is stated is rather too low, up to the "
+    "calibrated number and no further: with twice as many, some levels state more than is right. That is read off "
+    "these tables, where every level is judged, used or not:"
 )
 
 
@@ -164,8 +164,8 @@ def _origin(calibration: Calibration) -> str:
     unused = [folder for folder, number in made.get("folders", {}).items() if number == 0]
     return (
         f"Commit {made.get('commit', '?')}, {made.get('date', '?')}. It rests on {calibration.settings} settings in "
-        f"**{calibration.clusters} clusters** that share no dense run, {calibration.dense_runs} dense runs judged, "
-        "each in every setting that prunes it. "
+        f"**{calibration.clusters} clusters** that share no dense run, with {calibration.dense_runs} judgements of a "
+        "dense run in a setting. "
         f"Ways of repairing pruned networks before scoring that it knows: {', '.join(calibration.kinds) or 'none'}."
         + (f" Not in it, for want of tables, or of settings of their kind: {', '.join(unused)}." if unused else "")
     )

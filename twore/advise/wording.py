@@ -234,8 +234,9 @@ def _by_hand(level: str) -> str:
 
 
 def _far(lead: float) -> str:
-    """By how much a pick won, points; nothing where it is the final checkpoint or that was not fine-tuned."""
-    return f", {lead:.1f} points above the final one" if lead > 0 else ""
+    """By how much a pick won, points of the seed and score it was chosen on; nothing where it is the final checkpoint,
+    that was not fine-tuned, or it is no tenth of a point."""
+    return f", {lead:.1f} points above the final one there" if lead >= 0.05 else ""
 
 
 def _gain(story: Story, following: Level) -> str:

@@ -19,7 +19,7 @@ from scipy.stats import kendalltau
 
 from twore.analysis.boundary import line_of, log_density
 from twore.analysis.grid import mean_grid, one_setting
-from twore.analysis.predictors import Yardstick, judge, shares, yardstick
+from twore.analysis.predictors import Yardstick, judge, shares, ties_within, yardstick
 from twore.analysis.regimes import regime_boundary, selection_column
 from twore.analysis.rules import Predictor
 from twore.analysis.settings import SettingTables, clusters
@@ -123,8 +123,11 @@ def _pilot_plays(setting: SettingTables, yard: Yardstick, oracle: str) -> list[t
     """What a pilot sees and what it is measured with, for each of its trials."""
     plays = []
     for seen, rest in trials(setting):
-        others = oracle == "others"
-        judged = yardstick(rest, heavy=yard.ratios[yard.heavy], oracle=oracle) if others else judged_on(rest, yard)
+        if oracle == "others":
+            judged = yardstick(rest, heavy=yard.ratios[yard.heavy], oracle=oracle)
+            judged = replace(judged, spread=yard.spread, ties=ties_within(judged.scores, yard.spread))
+        else:
+            judged = judged_on(rest, yard)
         plays.append((seen, judged))
     return plays
 

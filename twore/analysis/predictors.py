@@ -124,10 +124,15 @@ def yardstick(
     else:
         raise ValueError(f'oracle is "mean" or "others": got {oracle!r}')
     spread = pooled_spread(table, "score").reindex(ratios).fillna(0.0).clip(lower=EXACT).to_numpy(float)  # (R,)
-    with np.errstate(invalid="ignore"):
-        ties = scores >= (np.nanmax(scores, axis=1) - spread)[:, None]  # a missing cell compares False
+    ties = ties_within(scores, spread)
     return Yardstick(ratios, epochs, scores, reference, oracles, _heavy(table, ratios, heavy, min_gain), ties, spread,
                      units, unit_reference)  # fmt: skip
+
+
+def ties_within(scores: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Which epochs are within `spread` points, (R,), of the best of each ratio; a missing cell is not. (R, E) bool"""
+    with np.errstate(invalid="ignore"):
+        return scores >= (np.nanmax(scores, axis=1) - spread)[:, None]
 
 
 def shares(chosen: Pick | Picks, yard: Yardstick, *, name: str) -> np.ndarray:

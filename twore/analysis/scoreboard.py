@@ -108,7 +108,8 @@ def summarise(rows: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pd
             (best in hindsight, which favours it); 1 oracle, 0 no better, below 0 worse. NaN where the baseline is never
             wrong
         better_than_final: share of the settings where its mean regret is smaller than the final checkpoint's
-        hits: share of ratios picked within the ties of the oracle; of a pilot on the seeds it did not choose with
+        hits: share of ratios picked within the ties of the oracle; of a pilot on the seeds it did not choose with (one
+            seed: chosen on validation, judged on test)
         tau, heavy_tau: Kendall's tau-b of its signal with the score along the epochs, over (heavy) ratios
         boundary_error: mean distance of its own line from the measured boundary, in ln density
         mean_score: after pruning at its picks
