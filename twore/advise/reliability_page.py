@@ -16,15 +16,15 @@ COMMAND = "python -m twore.advise.calibrating \\\n    {folders} \\\n    --page d
 
 
 JUDGED = (
-    "Every number below is of advice on settings that were **not** in its calibration: each cluster is left out "
-    "in turn, and a dense run is judged alone, as a user has it. *Right* means within the tie set: the mean test "
-    "score of the pick is within one standard deviation of the fine-tune seeds of the best checkpoint's. A pilot is "
-    "judged on the fine-tune seeds that it did not choose with, in this as in its regret: one seed of two, a noisier "
-    "measure than that of a few batches (the best checkpoint stays that of all seeds). The confidence stated is the "
-    "{stated} quantile of the share that was right, over resampled clusters, so it should be rather too low. Regrets "
-    "are points of the test score, of the pairs answered; beside them what rules of thumb lose on the same pairs: the "
-    "best one on the other clusters, and *a band's*, the best one there among pairs that pruning leaves in the same state "
-    "(below), which is harder to beat."
+    "Every number below is of advice on settings that were **not** in its calibration: each cluster is left out in "
+    "turn, and a dense run is judged alone, as a user has it. *Right* means within the tie set: the mean test score "
+    "of the pick is within one standard deviation of the fine-tune seeds of the best checkpoint's. A pilot is judged "
+    "on the fine-tune seeds that it did not choose with, in this as in its regret: one seed of two, a noisier measure"
+    " than that of a few batches (the best checkpoint stays that of all seeds). The confidence stated is the {stated}"
+    " quantile of the share that was right, over resampled clusters, so it should be rather too low. Regrets are "
+    "points of the test score, of the pairs answered; beside them what rules of thumb lose on the same pairs: the "
+    "best one on the other clusters, and *a band's*, the best one there among pairs that pruning leaves in the same "
+    "state (below), which is harder to beat."
 )
 CHOSEN = (
     "**What leaving out does not undo.** *Independent* means here that no dense run is shared: clusters still share "
