@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ class Story:
     shape: Shape | None
     about: Level | None
     band: Band | None
-    lead: float = math.nan
+    lead: float
 
 
 class Following(NamedTuple):
